@@ -1,0 +1,15 @@
+"""Every kind of line keeps every promise."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.transports.conformance import CHECKS
+from tests.transports.kinds import KINDS
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_conformance(kind: str, check: str) -> None:
+    """A line of this kind passes this check."""
+    KINDS[kind].run(CHECKS[check].run)

@@ -1,0 +1,115 @@
+"""Bytes become the same frames however they arrive, and never more than the bound is held."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transports import FrameError, Framing, Lines, Measured
+
+MAX_FRAME = 64
+START = b"\xaa\x55"
+
+
+def _length(held: bytes) -> int | None:
+    return 3 + held[2] if len(held) > 2 else None
+
+
+MEASURED = Measured(_length, start=START)
+
+
+def _measured(payload: bytes) -> bytes:
+    return START + bytes((len(payload),)) + payload
+
+
+def _split(data: bytes, cuts: list[int]) -> list[bytes]:
+    marks = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in pairwise(marks)]
+
+
+def _frames(framing: Framing, pieces: list[bytes]) -> list[bytes]:
+    framer = framing.framer(MAX_FRAME)
+    frames: list[bytes] = []
+    for piece in pieces:
+        framer.feed(piece)
+        while (frame := framer.next_frame()) is not None:
+            frames.append(frame)
+    return frames
+
+
+text = st.binary(max_size=MAX_FRAME).filter(lambda data: b"\n" not in data)
+cuts = st.lists(st.integers(0, 10_000), max_size=20)
+
+
+@given(st.lists(text, max_size=8), cuts)
+def test_lines_however_split(lines: list[bytes], where: list[int]) -> None:
+    """Terminated lines come out whole, in order, whatever the pieces were."""
+    data = b"".join(line + b"\n" for line in lines)
+    assert _frames(Lines(), _split(data, where)) == [line.strip(b"\r") for line in lines]
+
+
+@given(st.lists(text, max_size=8), cuts)
+def test_lines_with_two_terminating_bytes(lines: list[bytes], where: list[int]) -> None:
+    """A terminator that is cut in two still ends the line."""
+    data = b"".join(line + b"\r\n" for line in lines)
+    framing = Lines(b"\r\n", strip=b"")
+    assert _frames(framing, _split(data, where)) == lines
+
+
+@given(st.lists(st.binary(max_size=MAX_FRAME - 3), max_size=8), cuts)
+def test_measured_however_split(payloads: list[bytes], where: list[int]) -> None:
+    """Frames that tell their length come out whole, in order, whatever the pieces were."""
+    frames = [_measured(payload) for payload in payloads]
+    assert _frames(MEASURED, _split(b"".join(frames), where)) == frames
+
+
+@given(st.binary(max_size=40).filter(lambda noise: START[:1] not in noise), cuts)
+def test_measured_after_noise(noise: bytes, where: list[int]) -> None:
+    """What comes before a start mark is discarded."""
+    frame = _measured(b"value")
+    assert _frames(MEASURED, _split(noise + frame, where)) == [frame]
+
+
+@pytest.mark.parametrize("framing", [Lines(), MEASURED])
+@given(pieces=st.lists(st.binary(max_size=40), max_size=20))
+def test_any_bytes(framing: Framing, pieces: list[bytes]) -> None:
+    """Whatever arrives, no more than the bound and one piece is held."""
+    framer = framing.framer(MAX_FRAME)
+    for piece in pieces:
+        framer.feed(piece)
+        try:
+            while (frame := framer.next_frame()) is not None:
+                assert len(frame) <= MAX_FRAME
+        except FrameError:
+            assert framer.clear() <= MAX_FRAME + 40
+    held = framer.clear()
+    assert held <= MAX_FRAME + 40
+    assert framer.next_frame() is None
+
+
+@pytest.mark.parametrize(
+    ("framing", "data"),
+    [
+        (Lines(), b"x" * 65),
+        (Lines(), b"x" * 65 + b"\n"),
+        (MEASURED, _measured(b"x" * 62)),
+        (Measured(lambda held: None), b"x" * 65),
+        (Measured(lambda held: 0), b"x"),
+    ],
+)
+def test_no_frame(framing: Framing, data: bytes) -> None:
+    """What cannot be a frame is an error that shows the bytes."""
+    framer = framing.framer(MAX_FRAME)
+    framer.feed(data)
+    with pytest.raises(FrameError) as error:
+        framer.next_frame()
+    assert error.value.received
+    assert framer.next_frame() is None
+
+
+def test_empty_line() -> None:
+    """A terminator alone ends an empty frame."""
+    assert _frames(Lines(), [b"\n", b"\r\n"]) == [b"", b""]

@@ -1,0 +1,150 @@
+"""TCP connections, over the loopback."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+from attrs import evolve
+
+from transports import (
+    TCP,
+    ConnectError,
+    Exchange,
+    LineClosedError,
+    Lines,
+    LineState,
+    PeerLostError,
+    StreamTransport,
+    connect_tcp,
+    make_transport,
+    parse_address,
+)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Return a socket that listens and never accepts by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def _port(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+def _transport(listener: socket.socket) -> StreamTransport:
+    address = parse_address(f"tcp://127.0.0.1:{_port(listener)}")
+    return make_transport(address, framing=Lines())
+
+
+async def test_nobody_listens(listener: socket.socket) -> None:
+    """A refused connection says so, with the address."""
+    port = _port(listener)
+    listener.close()
+    with pytest.raises(ConnectError, match=f"127.0.0.1:{port}: .*refused"):
+        await connect_tcp("127.0.0.1", port)
+
+
+async def test_unknown_host() -> None:
+    """A host that does not exist is said to be unknown."""
+    with pytest.raises(ConnectError, match="host is not known"):
+        await connect_tcp("nobody.invalid", 5025)
+
+
+async def test_far_end_closes(listener: socket.socket) -> None:
+    """An orderly close by the far end is a loss, noticed while idle and when reading."""
+    stream = await connect_tcp("127.0.0.1", _port(listener))
+    far, _ = listener.accept()
+    far.sendall(b"last words")
+    far.close()
+    with trio.fail_after(5):
+        await stream.wait_lost(0.01)
+        await stream.wait_readable()
+    assert stream.read_nowait() == b"last words"
+    with pytest.raises(PeerLostError, match="closed"):
+        stream.read_nowait()
+    await stream.aclose()
+
+
+async def test_far_end_resets(listener: socket.socket) -> None:
+    """A reset is a loss, for readers and writers."""
+    stream = await connect_tcp("127.0.0.1", _port(listener))
+    far, _ = listener.accept()
+    # Lingering for zero seconds turns the close into a reset.
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    far.close()
+    with trio.fail_after(5):
+        await stream.wait_readable()
+    with pytest.raises(PeerLostError, match="broke"):
+        stream.read_nowait()
+    with pytest.raises(PeerLostError):
+        stream.write_nowait(b"x")
+    await stream.aclose()
+
+
+async def test_closed_stream(listener: socket.socket) -> None:
+    """A closed stream refuses everything and has nothing to wait for."""
+    stream = await connect_tcp("127.0.0.1", _port(listener))
+    await stream.aclose()
+    await stream.aclose()
+    with pytest.raises(LineClosedError):
+        stream.write_nowait(b"x")
+    with pytest.raises(LineClosedError):
+        stream.read_nowait()
+    with pytest.raises(LineClosedError):
+        await stream.wait_readable()
+    with pytest.raises(LineClosedError):
+        await stream.wait_writable()
+    await stream.wait_lost(1.0)
+
+
+async def test_half_a_request_costs_the_connection(listener: socket.socket) -> None:
+    """A request that was cancelled half sent closes the line: the far end has half of it."""
+    transport = _transport(listener)
+    await transport.open()
+    with trio.move_on_after(0.05) as scope:
+        await transport.exchange(Exchange(b"x" * 50_000_000, reply_within_s=None))
+    assert scope.cancelled_caught
+    assert transport.state is LineState.CLOSED
+
+
+async def test_bytes_that_nobody_asked_for(listener: socket.socket) -> None:
+    """What arrives while nothing is asked is counted and answers no question."""
+    transport = _transport(listener)
+    await transport.open()
+    far, _ = listener.accept()
+    with far:
+        far.sendall(b"hello, I am your instrument\n")
+        await trio.testing.wait_all_tasks_blocked(0.02)
+
+        async def answer() -> None:
+            await trio.lowlevel.wait_readable(far)
+            far.sendall(b"right\n")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            reply = await transport.exchange(Exchange(b"ASK\n"))
+    assert reply.data == b"right"
+    assert transport.counters.unsolicited_bytes == 28
+    await transport.aclose()
+
+
+async def test_no_connection_in_time() -> None:
+    """A connection that does not come within the profile's time fails."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        filler = [socket.socket() for _ in range(4)]
+        for each in filler:
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        address = parse_address(f"tcp://127.0.0.1:{_port(full)}")
+        hurried = evolve(TCP, connect_within_s=0.1)
+        transport = make_transport(address, framing=Lines(), profile=hurried)
+        with pytest.raises(ConnectError, match=r"waited 0.1 s"):
+            await transport.open()
+        assert transport.state is LineState.CLOSED
+        for each in filler:
+            each.close()

@@ -1,0 +1,118 @@
+"""Bytes to and from one physical bus."""
+
+from __future__ import annotations
+
+from .address import (
+    Address,
+    SerialSettings,
+    canonical_key,
+    parse_address,
+)
+from .base import Exchange, LineCounters, Reply, Transport
+from .borrowed import BorrowedTransport
+from .clock import Clock, SystemClock, VirtualClock, current_clock, install_clock
+from .errors import (
+    AddressError,
+    ConnectError,
+    ForeignReplyError,
+    FrameError,
+    LineBusyError,
+    LineClosedError,
+    LineStaleError,
+    PeerLostError,
+    PortOwnedError,
+    ReplyTimeoutError,
+    TransportError,
+)
+from .framing import Framer, Framing, Lines, Measured
+from .hosted import HostedStream, HostedTransport, Hosting
+from .line_state import IllegalLineStepError, LineEvent, LineState, advance
+from .lookup import resolve_key
+from .opening import default_profile, make_transport
+from .owner import Owner, claim
+from .profile import GATEWAY, PROFILES, RS485, SERIAL, TCP, BusProfile, Resync
+from .serial import connect_serial
+from .sim import (
+    BlockingSimProcess,
+    DeviceModel,
+    EchoModel,
+    MemoryHost,
+    RemoteLine,
+    SimLine,
+    SimProcess,
+    SimReply,
+    SimSpec,
+    serve_pty,
+    serve_tcp,
+)
+from .stream import ByteStream, StreamTransport
+from .tcp import connect_tcp
+from .timer import Timer, make_timer
+
+__all__ = [
+    "GATEWAY",
+    "PROFILES",
+    "RS485",
+    "SERIAL",
+    "TCP",
+    "Address",
+    "AddressError",
+    "BlockingSimProcess",
+    "BorrowedTransport",
+    "BusProfile",
+    "ByteStream",
+    "Clock",
+    "ConnectError",
+    "DeviceModel",
+    "EchoModel",
+    "Exchange",
+    "ForeignReplyError",
+    "FrameError",
+    "Framer",
+    "Framing",
+    "HostedStream",
+    "HostedTransport",
+    "Hosting",
+    "IllegalLineStepError",
+    "LineBusyError",
+    "LineClosedError",
+    "LineCounters",
+    "LineEvent",
+    "LineStaleError",
+    "LineState",
+    "Lines",
+    "Measured",
+    "MemoryHost",
+    "Owner",
+    "PeerLostError",
+    "PortOwnedError",
+    "RemoteLine",
+    "Reply",
+    "ReplyTimeoutError",
+    "Resync",
+    "SerialSettings",
+    "SimLine",
+    "SimProcess",
+    "SimReply",
+    "SimSpec",
+    "StreamTransport",
+    "SystemClock",
+    "Timer",
+    "Transport",
+    "TransportError",
+    "VirtualClock",
+    "advance",
+    "canonical_key",
+    "claim",
+    "connect_serial",
+    "connect_tcp",
+    "current_clock",
+    "default_profile",
+    "install_clock",
+    "make_timer",
+    "make_transport",
+    "parse_address",
+    "resolve_key",
+    "serve_pty",
+    "serve_tcp",
+]

@@ -1,0 +1,53 @@
+"""From an address to a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .address import Address, SerialSettings, canonical_key
+from .errors import AddressError
+from .framing import Framing
+from .hosted import HostedTransport, Hosting
+from .profile import SERIAL, TCP, BusProfile
+from .serial import connect_serial
+from .stream import ByteStream, StreamTransport
+from .tcp import connect_tcp
+
+
+def default_profile(address: Address) -> BusProfile:
+    """Return the profile of a bus whose configuration names none."""
+    return TCP if address.scheme == "tcp" else SERIAL
+
+
+def make_transport(
+    address: Address,
+    *,
+    framing: Framing,
+    profile: BusProfile | None = None,
+    hosting: Hosting[Any] | None = None,
+) -> StreamTransport:
+    """Return a closed line to `address`; nothing is touched before `open`.
+
+    With `hosting` it carries the calls of a library instead of framed exchanges.
+
+    Raises:
+        AddressError: A `sim` address, which exists inside a simulation only.
+    """
+    match address.scheme:
+        case "serial":
+            settings = address.options or SerialSettings()
+
+            async def connect() -> ByteStream:
+                return await connect_serial(address.path, settings)
+
+        case "tcp":
+
+            async def connect() -> ByteStream:
+                return await connect_tcp(address.host, address.port)
+
+        case _:
+            raise AddressError("only a simulation provides this bus", address=address.text)
+    key, numbers = canonical_key(address), profile or default_profile(address)
+    if hosting is not None:
+        return HostedTransport(key, connect, hosting, numbers)
+    return StreamTransport(key, connect, framing, numbers)

@@ -1,0 +1,28 @@
+"""Simulated instruments on real and virtual lines."""
+
+from __future__ import annotations
+
+from .echo import EchoModel
+from .hosts import serve_pty, serve_tcp
+from .line import SimLine, TimedBytes
+from .memory import MemoryHost, MemoryStream
+from .model import DeviceModel, SimReply
+from .process import BlockingSimProcess, RemoteLine, SimProcess
+from .spec import Json, SimSpec
+
+__all__ = [
+    "BlockingSimProcess",
+    "DeviceModel",
+    "EchoModel",
+    "Json",
+    "MemoryHost",
+    "MemoryStream",
+    "RemoteLine",
+    "SimLine",
+    "SimProcess",
+    "SimReply",
+    "SimSpec",
+    "TimedBytes",
+    "serve_pty",
+    "serve_tcp",
+]

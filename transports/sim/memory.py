@@ -1,0 +1,174 @@
+"""A simulated line inside the program: no I/O, every wait on an event."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from transports.base import LineCounters
+from transports.errors import ConnectError, LineClosedError, PeerLostError
+
+from .line import SimLine, TimedBytes
+
+
+class _Wire:
+    """The bytes between a device and whoever is connected."""
+
+    def __init__(self) -> None:
+        self._due: deque[TimedBytes] = deque()
+        self._arrived = bytearray()
+        self.changed = trio.lowlevel.ParkingLot()
+
+    def add(self, replies: list[TimedBytes]) -> None:
+        if replies:
+            self._due.extend(replies)
+            self.changed.unpark_all()
+
+    def take(self, now_s: float) -> bytes:
+        while self._due and self._due[0][0] <= now_s:
+            self._arrived += self._due.popleft()[1]
+        data = bytes(self._arrived)
+        self._arrived.clear()
+        return data
+
+    def next_due_s(self) -> float | None:
+        """Return when bytes can be taken, or None where none are on the way."""
+        if self._arrived:
+            return float("-inf")
+        return self._due[0][0] if self._due else None
+
+    def arrive(self) -> None:
+        """Let the next bytes arrive: their time has come, whatever rounding says."""
+        if self._due:
+            self._arrived += self._due.popleft()[1]
+
+
+class MemoryHost:
+    """Puts a simulated line into the program, at the end of `connect`.
+
+    One connection at a time. Lives as long as the simulated instrument; no connection
+    outlives an `unplug`.
+
+    Args:
+        line: The device and its line.
+        keeps_late: Whether replies still on the way when a connection closes reach the
+            next one, as on a serial line or behind a gateway.
+    """
+
+    def __init__(self, line: SimLine, *, keeps_late: bool = False) -> None:
+        """Watch `line`."""
+        self.line = line
+        self._keeps_late = keeps_late
+        self._wire = _Wire()
+        self._stream: MemoryStream | None = None
+        line.watch(self._note_change)
+
+    def __repr__(self) -> str:
+        """Return the line and whether anybody is connected."""
+        return f"<MemoryHost {self.line!r} {'connected' if self._stream else 'free'}>"
+
+    async def connect(self) -> MemoryStream:
+        """Connect to the simulated device.
+
+        Raises:
+            ConnectError: It is unplugged, or somebody is connected already.
+        """
+        await trio.lowlevel.checkpoint()
+        if not self.line.plugged:
+            raise ConnectError("the simulated device is unplugged")
+        if self._stream is not None and not self._stream.closed:
+            raise ConnectError("the simulated line is in use")
+        if not self._keeps_late:
+            self._wire = _Wire()
+        self._stream = MemoryStream(self.line, self._wire)
+        return self._stream
+
+    def _note_change(self) -> None:
+        if self.line.plugged:
+            self._wire.add(self.line.collect(trio.current_time()))
+            return
+        if self._stream is not None:
+            self._stream.cut()
+        self._wire = _Wire()
+
+
+class MemoryStream:
+    """One connection to a simulated line. Made by `MemoryHost.connect`."""
+
+    def __init__(self, line: SimLine, wire: _Wire) -> None:
+        """Carry bytes between `line` and the program."""
+        self._line = line
+        self._wire = wire
+        self._cut = False
+        self._gone = trio.Event()
+        self.closed = False
+
+    def __repr__(self) -> str:
+        """Return the connection's condition."""
+        condition = "closed" if self.closed else "lost" if self._cut else "open"
+        return f"<MemoryStream {condition}>"
+
+    def cut(self) -> None:
+        """Break the connection from the far end."""
+        self._cut = True
+        self._gone.set()
+        self._wire.changed.unpark_all()
+
+    def write_nowait(self, data: bytes) -> int:
+        """Hand over all of `data`."""
+        self._check()
+        self._wire.add(self._line.receive(data, trio.current_time()))
+        return len(data)
+
+    async def wait_writable(self) -> None:
+        """Return after a checkpoint: the simulated line takes everything."""
+        await trio.lowlevel.checkpoint()
+
+    def read_nowait(self) -> bytes:
+        """Return what has arrived, or b"" when nothing has."""
+        self._check()
+        return self._wire.take(trio.current_time())
+
+    async def wait_readable(self) -> None:
+        """Wait until bytes have arrived or the far end went away."""
+        await trio.lowlevel.checkpoint()
+        while not (self._cut or self.closed):
+            due_s = self._wire.next_due_s()
+            if due_s is None:
+                await self._wire.changed.park()
+            elif due_s <= trio.current_time():
+                return
+            else:
+                with trio.move_on_at(due_s) as scope:
+                    await self._wire.changed.park()
+                if scope.cancelled_caught:
+                    self._wire.arrive()
+        if self.closed:
+            raise LineClosedError("the line was closed meanwhile")
+
+    def flush_input(self) -> None:
+        """Discard unread input."""
+        self._wire.take(trio.current_time())
+
+    def count_errors(self, counters: LineCounters) -> None:
+        """Count nothing: a simulated line has no driver."""
+
+    async def wait_lost(self, every_s: float) -> None:
+        """Return once the far end is gone or the stream is closed."""
+        del every_s  # nothing to look at: the loss is an event
+        await self._gone.wait()
+
+    async def aclose(self) -> None:
+        """Close."""
+        if not self.closed:
+            self.closed = True
+            self._gone.set()
+            self._wire.changed.unpark_all()
+        await trio.lowlevel.checkpoint()
+
+    def _check(self) -> None:
+        if self.closed:
+            raise LineClosedError("the line is closed")
+        if self._cut:
+            raise PeerLostError("the simulated device was unplugged")
