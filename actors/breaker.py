@@ -1,0 +1,167 @@
+"""The circuit breaker: pure decisions about whether to bother a device.
+
+Rules:
+1. CLOSED lets everything through and counts consecutive failures; a success forgets them.
+2. `failures` in a row, or one loss of the connection, opens it.
+3. OPEN refuses until its time is up; each opening in a row doubles that time, up to a
+   bound, and a jitter keeps many breakers from probing in step.
+4. HALF_OPEN admits one probe. Its success closes, its failure opens.
+5. Every change starts a new epoch; results that belong to an older one are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Final
+
+from attrs import field, frozen, validators
+
+
+class BreakerState(Enum):
+    """Whether a breaker lets commands through."""
+
+    CLOSED = auto()
+    OPEN = auto()
+    HALF_OPEN = auto()
+
+
+class BreakerEvent(Enum):
+    """What moves a breaker."""
+
+    OPEN = auto()
+    PROBE = auto()
+    CLOSE = auto()
+
+
+TRANSITIONS: Final[Mapping[tuple[BreakerState, BreakerEvent], BreakerState]] = {
+    (BreakerState.CLOSED, BreakerEvent.OPEN): BreakerState.OPEN,
+    (BreakerState.HALF_OPEN, BreakerEvent.OPEN): BreakerState.OPEN,
+    (BreakerState.OPEN, BreakerEvent.PROBE): BreakerState.HALF_OPEN,
+    (BreakerState.HALF_OPEN, BreakerEvent.CLOSE): BreakerState.CLOSED,
+}
+
+
+@frozen
+class BreakerPolicy:
+    """When a breaker opens, and for how long.
+
+    Attributes:
+        failures: How many failures in a row open it.
+        open_s: How long it stays open the first time, in seconds.
+        max_open_s: The longest it stays open, in seconds.
+        jitter: The largest share by which an opening is lengthened, at random.
+    """
+
+    failures: int = field(default=3, validator=validators.ge(1))
+    open_s: float = field(default=2.0, validator=validators.gt(0.0))
+    max_open_s: float = field(default=120.0, validator=validators.gt(0.0))
+    jitter: float = field(
+        default=0.1, validator=validators.and_(validators.ge(0.0), validators.le(1.0))
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Check that the bounds fit together."""
+        if self.max_open_s < self.open_s:
+            raise ValueError(f"max_open_s = {self.max_open_s} is less than open_s = {self.open_s}")
+
+
+class Breaker:
+    """One breaker; told of results, asked for permission. Time comes in as an argument."""
+
+    def __init__(self, policy: BreakerPolicy, random: Callable[[], float]) -> None:
+        """Start closed; `random` gives numbers from 0 to 1 for the jitter."""
+        self.policy = policy
+        self._random = random
+        self._state = BreakerState.CLOSED
+        self._failures = 0
+        self._openings = 0
+        self._retry_at_s = 0.0
+        self._epoch = 0
+
+    def __repr__(self) -> str:
+        """Return the state and what led to it."""
+        return f"<Breaker {self._state.name} failures={self._failures} epoch={self._epoch}>"
+
+    @property
+    def state(self) -> BreakerState:
+        """Whether commands pass."""
+        return self._state
+
+    @property
+    def closed(self) -> bool:
+        """Whether commands pass."""
+        return self._state is BreakerState.CLOSED
+
+    @property
+    def epoch(self) -> int:
+        """The number of changes so far; hand it back with a result."""
+        return self._epoch
+
+    @property
+    def retry_at_s(self) -> float:
+        """When the next probe is due; meaningful while not closed."""
+        return self._retry_at_s
+
+    def retry_after_s(self, now_s: float) -> float | None:
+        """Return how long commands are refused yet, in seconds; None when they pass."""
+        if self._state is BreakerState.CLOSED:
+            return None
+        return max(0.0, self._retry_at_s - now_s)
+
+    def probe(self, now_s: float) -> bool:
+        """Become HALF_OPEN if a probe is due now, and return whether it is."""
+        if self._state is not BreakerState.OPEN or now_s < self._retry_at_s:
+            return False
+        self._move(BreakerEvent.PROBE)
+        return True
+
+    def succeed(self, epoch: int) -> bool:
+        """Note a success that began in `epoch`; return whether the breaker closed by it."""
+        if epoch != self._epoch:
+            return False
+        self._failures = 0
+        if self._state is not BreakerState.HALF_OPEN:
+            return False
+        self._openings = 0
+        self._move(BreakerEvent.CLOSE)
+        return True
+
+    def fail(self, epoch: int, now_s: float) -> bool:
+        """Note a failure that began in `epoch`; return whether the breaker opened by it."""
+        if epoch != self._epoch:
+            return False
+        self._failures += 1
+        if self._state is BreakerState.CLOSED and self._failures < self.policy.failures:
+            return False
+        return self.open(now_s)
+
+    def open(self, now_s: float) -> bool:
+        """Open at once, as after a lost connection; return whether it was not open yet."""
+        if self._state is BreakerState.OPEN:
+            return False
+        # Capped so that years of failed probes cannot overflow the power.
+        longest = self.policy.open_s * 2.0 ** min(self._openings, 60)
+        open_s = min(longest, self.policy.max_open_s)
+        self._openings += 1
+        self._failures = 0
+        self._retry_at_s = now_s + open_s * (1.0 + self.policy.jitter * self._random())
+        self._move(BreakerEvent.OPEN)
+        return True
+
+    def cancel_probe(self, epoch: int) -> None:
+        """Forget a probe that was cut short: it counts as neither success nor failure."""
+        if epoch == self._epoch and self._state is BreakerState.HALF_OPEN:
+            self._move(BreakerEvent.OPEN)
+
+    def postpone(self, until_s: float) -> None:
+        """Probe no earlier than `until_s`."""
+        self._retry_at_s = max(self._retry_at_s, until_s)
+
+    def hasten(self, now_s: float) -> None:
+        """Let the next probe be due now."""
+        self._retry_at_s = min(self._retry_at_s, now_s)
+
+    def _move(self, event: BreakerEvent) -> None:
+        self._state = TRANSITIONS[self._state, event]
+        self._epoch += 1

@@ -1,0 +1,167 @@
+"""The life of a command, as a table.
+
+    QUEUED -> DISPATCHED -> ACKNOWLEDGED -> COMPLETED, and from the first three FAILED
+
+Rules:
+1. A command is QUEUED once accepted; a refused one never is.
+2. DISPATCHED is taken in the step that hands over the first byte.
+3. ACKNOWLEDGED is taken when the hardware has answered.
+4. COMPLETED and FAILED are final; every accepted command reaches one of them once.
+5. An illegal step raises and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, IntEnum, auto
+from typing import Final, Generic, TypeVar
+
+from attrs import frozen
+
+from transports import Exchange, Reply
+
+from .errors import CommandError, IllegalCommandStepError
+from .faults import Cause, Fault
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class CommandState(Enum):
+    """How far a command has come."""
+
+    QUEUED = auto()
+    DISPATCHED = auto()
+    ACKNOWLEDGED = auto()
+    COMPLETED = auto()
+    FAILED = auto()
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows."""
+        return self is CommandState.COMPLETED or self is CommandState.FAILED
+
+
+class CommandEvent(Enum):
+    """What can happen to a command."""
+
+    DISPATCH = auto()
+    ACKNOWLEDGE = auto()
+    COMPLETE = auto()
+    FAIL = auto()
+
+
+TRANSITIONS: Final[Mapping[tuple[CommandState, CommandEvent], CommandState]] = {
+    (CommandState.QUEUED, CommandEvent.DISPATCH): CommandState.DISPATCHED,
+    (CommandState.DISPATCHED, CommandEvent.ACKNOWLEDGE): CommandState.ACKNOWLEDGED,
+    (CommandState.ACKNOWLEDGED, CommandEvent.COMPLETE): CommandState.COMPLETED,
+    (CommandState.QUEUED, CommandEvent.FAIL): CommandState.FAILED,
+    (CommandState.DISPATCHED, CommandEvent.FAIL): CommandState.FAILED,
+    (CommandState.ACKNOWLEDGED, CommandEvent.FAIL): CommandState.FAILED,
+}
+
+
+def advance(state: CommandState, event: CommandEvent) -> CommandState:
+    """Return the state that follows `event` in `state`.
+
+    Raises:
+        IllegalCommandStepError: The table has no such step.
+    """
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalCommandStepError(f"{event.name} is not legal in {state.name}") from None
+
+
+class Priority(IntEnum):
+    """Who goes first within a lane. An emergency goes first on the whole bus."""
+
+    EMERGENCY = 0
+    """Reserved room, trips the lane, waits for at most one exchange and one resync."""
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+    """For periodic polls: anything a person or a program asks goes first."""
+
+
+@frozen(kw_only=True)
+class Plan(Generic[T_co]):
+    """What to send for a directive, and how to understand the answer.
+
+    Attributes:
+        name: What is asked, such as "voltage" or "voltage.set".
+        exchange: The bytes to send, and what answers them.
+        decode: The expected response: turns the reply into the value; raises DeviceError
+            when the instrument reports an error, ValueError when the reply does not fit.
+        writes: Whether it changes the instrument. Only reads pass a tripped lane.
+        hazardous: Whether it can do harm.
+        idempotent: Whether carrying it out twice is the same as once.
+        setting: The setting it establishes, if it does.
+        then: Given a reply, the step that has to follow it before the command is done;
+            None where that reply is the one to decode. Raises nothing: what is wrong with
+            a reply is for `decode` to say. A step's exchange must be a harmless read.
+    """
+
+    name: str
+    exchange: Exchange
+    decode: Callable[[bytes], T_co]
+    writes: bool = False
+    hazardous: bool = False
+    idempotent: bool = True
+    setting: str | None = None
+    then: Callable[[bytes], Plan[T_co] | None] | None = None
+
+
+@frozen
+class Command(Generic[T_co]):
+    """One accepted directive to one instrument.
+
+    Attributes:
+        seq: Its number: rises with every command of the tree.
+        target: The resource as a URI, such as "benchtree://cell-3/psu/voltage".
+        instrument: The instrument's name.
+        priority: Who goes first within the lane.
+        deadline_s: When the caller stops caring, in Trio time.
+        plan: What to send, what to expect, and what it can do.
+    """
+
+    seq: int
+    target: str
+    instrument: str
+    priority: Priority
+    deadline_s: float
+    plan: Plan[T_co]
+
+
+@frozen(kw_only=True)
+class Outcome(Generic[T_co]):
+    """How a command ended.
+
+    Attributes:
+        value: The decoded value; None unless it completed.
+        error: What it failed with; None when it completed.
+        reply: The reply and its instants, where one came.
+    """
+
+    value: T_co | None = None
+    error: CommandError | None = None
+    reply: Reply | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command completed."""
+        return self.error is None
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why it failed, or None."""
+        return None if self.error is None else self.error.cause
+
+    @property
+    def fault(self) -> Fault | None:
+        """The fault behind a failure, where there is one."""
+        return None if self.error is None else self.error.fault
+
+    @property
+    def may_have_executed(self) -> bool:
+        """Whether the device carried it out or may have."""
+        return self.error is None or self.error.may_have_executed

@@ -1,0 +1,315 @@
+"""What happens on a bench, as values handed to observers.
+
+Logging, the terminal view and tests are observers like any other; events come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import structlog
+from attrs import field, frozen
+
+from transports import current_clock
+
+from .breaker import BreakerState
+from .command import CommandState
+from .faults import Cause
+
+
+def _mono_ns() -> int:
+    return current_clock().mono_ns()
+
+
+def _utc_ns() -> int:
+    return current_clock().utc_ns()
+
+
+@frozen(kw_only=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        mono_ns: When, on the monotonic clock.
+        utc_ns: When, on the wall clock, in ns since 1970.
+    """
+
+    mono_ns: int = field(factory=_mono_ns, repr=False)
+    utc_ns: int = field(factory=_utc_ns, repr=False)
+
+
+@frozen(kw_only=True)
+class ChildStarted(Event):
+    """A child reported that it is up."""
+
+    supervisor: str
+    child: str
+
+
+@frozen(kw_only=True)
+class ChildEnded(Event):
+    """A child ended.
+
+    Attributes:
+        error: What it failed with, in words; None when it returned or was stopped.
+        stopped: Whether its supervisor had told it to.
+    """
+
+    supervisor: str
+    child: str
+    error: str | None
+    stopped: bool
+
+
+@frozen(kw_only=True)
+class ChildRestarting(Event):
+    """A child will be started again, `delay_s` seconds from now."""
+
+    supervisor: str
+    child: str
+    delay_s: float
+
+
+@frozen(kw_only=True)
+class ChildOverdue(Event):
+    """A child has not ended within its stop budget; it is still waited for."""
+
+    supervisor: str
+    child: str
+    budget_s: float
+
+
+@frozen(kw_only=True)
+class SupervisorGaveUp(Event):
+    """A supervisor met more restarts than it bears and stopped its children."""
+
+    supervisor: str
+    child: str
+    error: str | None
+
+
+@frozen(kw_only=True)
+class BusOpened(Event):
+    """A bus's connection was opened."""
+
+    bus: str
+
+
+@frozen(kw_only=True)
+class BusLost(Event):
+    """A bus failed: its connection was lost or refused, or nobody on it answers."""
+
+    bus: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class BreakerChanged(Event):
+    """A breaker changed its state.
+
+    Attributes:
+        name: The bus or instrument it belongs to.
+        retry_after_s: How long commands are refused, where it opened.
+        reason: What made it change.
+    """
+
+    name: str
+    state: BreakerState
+    retry_after_s: float | None
+    reason: str
+
+
+@frozen(kw_only=True)
+class InstrumentIdentified(Event):
+    """An instrument answered with its identity and is in service."""
+
+    instrument: str
+    identity: str
+
+
+@frozen(kw_only=True)
+class InstrumentQuarantined(Event):
+    """An instrument is out of service until a probe succeeds."""
+
+    instrument: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class IdentityMismatch(Event):
+    """Another instrument answers where this one is expected; it stays out of service."""
+
+    instrument: str
+    expected: str
+    found: str
+
+
+@frozen(kw_only=True)
+class SettingsRestored(Event):
+    """After a reconnection, intended settings were written again."""
+
+    instrument: str
+    settings: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class CommandFinished(Event):
+    """A command other than a successful read reached its outcome."""
+
+    instrument: str
+    command: str
+    seq: int
+    error: str | None
+    cause: Cause | None
+
+
+@frozen(kw_only=True)
+class CommandMoved(Event):
+    """A command was accepted or took a step; published for observers that ask for it.
+
+    Attributes:
+        bus: The bus it goes over.
+        instrument: The instrument.
+        command: What is asked.
+        seq: The command's number.
+        state: The state it is in now.
+        writes: Whether it changes the instrument.
+        urgent: Whether it is an emergency.
+        sent_ns: When its answered exchange began, in monotonic ns; None without an answer.
+        reply: The reply as it came, unframed; empty without one.
+        cause: Why it failed, or None.
+    """
+
+    bus: str
+    instrument: str
+    command: str
+    seq: int
+    state: CommandState
+    writes: bool
+    urgent: bool
+    sent_ns: int | None = None
+    reply: bytes = b""
+    cause: Cause | None = None
+
+
+@frozen(kw_only=True)
+class CommandRefused(Event):
+    """A bus did not accept a command; published for observers that ask for it."""
+
+    bus: str
+    instrument: str
+    command: str
+    cause: Cause
+
+
+@frozen(kw_only=True)
+class ReadFailed(Event):
+    """A periodic read gave no value."""
+
+    instrument: str
+    parameter: str
+    error: str
+    cause: Cause
+
+
+@frozen(kw_only=True)
+class LaneTripped(Event):
+    """An instrument takes only reads from now on, until it is rearmed."""
+
+    instrument: str
+    reason: str
+    failed: int
+
+
+@frozen(kw_only=True)
+class LaneRearmed(Event):
+    """A tripped instrument takes commands again."""
+
+    instrument: str
+
+
+@frozen(kw_only=True)
+class SafeStateDue(Event):
+    """A tripped instrument will be driven safe again: it was away, or was written to since."""
+
+    instrument: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class SafeStateReached(Event):
+    """An instrument was driven to its safe state."""
+
+    instrument: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class SafeStateOwed(Event):
+    """An instrument could not be driven safe; it will be, first thing on reconnection."""
+
+    instrument: str
+    reason: str
+    error: str
+
+
+@frozen(kw_only=True)
+class SafeStateFailed(Event):
+    """An instrument could not be driven safe before everything closed."""
+
+    instrument: str
+    reason: str
+    error: str
+
+
+@frozen(kw_only=True)
+class MemoryWorn(Event):
+    """Settings that a device stores for good are written more often than its memory bears.
+
+    Attributes:
+        command: The setting or action written last.
+        writes: How many such writes the instrument was given in all.
+        last_minute: How many of them within the last minute.
+    """
+
+    instrument: str
+    command: str
+    writes: int
+    last_minute: int
+
+
+Observer = Callable[[Event], None]
+
+
+class Events:
+    """Hands every event to every observer, in the order they subscribed."""
+
+    def __init__(self) -> None:
+        """Start without observers."""
+        self._observers: list[Observer] = []
+        #: Whether anybody wants to see every step of every command.
+        self.detailed = False
+
+    def publish(self, event: Event) -> None:
+        """Hand `event` to all observers; one that raises is logged and harms nobody."""
+        for observer in tuple(self._observers):
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001 - an observer must not stop what it observes
+                structlog.get_logger("benchtree").exception("an observer failed", event_seen=event)
+
+    @contextmanager
+    def observed(self, observer: Observer, *, commands: bool = False) -> Generator[None]:
+        """Let `observer` see every event published within the block.
+
+        With `commands`, every step of every command accepted within it is published too.
+        """
+        self._observers.append(observer)
+        before, self.detailed = self.detailed, self.detailed or commands
+        try:
+            yield
+        finally:
+            self._observers.remove(observer)
+            self.detailed = before

@@ -1,0 +1,238 @@
+"""What waits to be worked on: a bounded, prioritised store with a channel as its bell.
+
+Rules:
+1. A lane is first in, first out within a priority, and holds at most `bound` messages;
+   emergencies have `RESERVED` places more.
+2. Lanes take turns, whatever waits in them; only an emergency goes before its turn.
+3. A held lane keeps its messages, save emergencies.
+4. Whoever waits for room gets it in the order of waiting.
+5. The store belongs to whoever keeps the actor alive, so that it outlives a crash.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final, Generic, TypeVar
+
+import trio
+
+from .command import Priority
+
+M = TypeVar("M")
+
+RESERVED: Final = 16
+"""Places in a lane that only emergencies may use."""
+
+
+class InboxFullError(Exception):
+    """The lane has no room now."""
+
+
+class Lane(Generic[M]):
+    """One queue of an inbox; made by `Inbox.add_lane`.
+
+    Attributes:
+        name: Whose messages these are.
+        bound: How many it holds.
+        held: Whether its messages stay for now.
+        queues: What waits, by priority; the inbox's own.
+        room: Who waits for room; the inbox's own.
+        promised: Places given to woken waiters that have not put their message yet.
+    """
+
+    def __init__(self, name: str, bound: int) -> None:
+        """Make an empty lane."""
+        self.name = name
+        self.bound = bound
+        self.held = False
+        self.queues: tuple[OrderedDict[int, M], ...] = tuple(OrderedDict() for _ in Priority)
+        self.room = trio.lowlevel.ParkingLot()
+        self.promised = 0
+
+    def __len__(self) -> int:
+        """Return how many messages wait."""
+        return sum(map(len, self.queues))
+
+    def __iter__(self) -> Iterator[M]:
+        """Iterate over the waiting messages, first served first."""
+        for queue in self.queues:
+            yield from queue.values()
+
+    def __repr__(self) -> str:
+        """Return the name, the load and whether it is held."""
+        return f"<Lane {self.name} {len(self)}/{self.bound}{' held' if self.held else ''}>"
+
+    def has_room(self, priority: Priority) -> bool:
+        """Return whether one more message fits."""
+        reserve = RESERVED if priority is Priority.EMERGENCY else 0
+        return len(self) + self.promised < self.bound + reserve
+
+    def pop(self) -> M | None:
+        """Take out the message that is served first, unless it is held."""
+        urgent = self.queues[Priority.EMERGENCY]
+        if urgent:
+            return self._taken(urgent)
+        if not self.held:
+            for queue in self.queues:
+                if queue:
+                    return self._taken(queue)
+        return None
+
+    def _taken(self, queue: OrderedDict[int, M]) -> M:
+        message = queue.popitem(last=False)[1]
+        self.make_room()
+        return message
+
+    def make_room(self) -> None:
+        """Promise a free place to who has waited longest."""
+        if self.room and len(self) + self.promised < self.bound:
+            self.promised += 1
+            self.room.unpark(count=1)
+
+
+class Inbox(Generic[M]):
+    """All lanes of one actor."""
+
+    def __init__(self) -> None:
+        """Make an inbox without lanes."""
+        self._lanes: dict[str, Lane[M]] = {}
+        # Lanes that hold messages, in the order of their turns.
+        self._turns: deque[Lane[M]] = deque()
+        self._emergencies = 0
+        self._bell, self._door = trio.open_memory_channel[None](1)
+
+    def __repr__(self) -> str:
+        """Return the lanes."""
+        return f"<Inbox {list(self._lanes.values())}>"
+
+    def __len__(self) -> int:
+        """Return how many messages wait."""
+        return sum(map(len, self._turns))
+
+    def add_lane(self, name: str, bound: int) -> Lane[M]:
+        """Make a lane."""
+        lane = self._lanes[name] = Lane(name, bound)
+        return lane
+
+    def remove_lane(self, lane: Lane[M]) -> list[M]:
+        """Forget a lane and return what waited in it."""
+        del self._lanes[lane.name]
+        return self.empty(lane)
+
+    def put_nowait(self, lane: Lane[M], message: M, priority: Priority = Priority.NORMAL) -> None:
+        """Add a message: an object that does not wait here already.
+
+        Raises:
+            InboxFullError: The lane has no room, or others wait for it.
+        """
+        if (lane.room and priority is not Priority.EMERGENCY) or not lane.has_room(priority):
+            raise InboxFullError(lane.name)
+        self._put(lane, message, priority)
+
+    async def put(
+        self,
+        lane: Lane[M],
+        message: M,
+        priority: Priority = Priority.NORMAL,
+        *,
+        check: Callable[[], object] | None = None,
+    ) -> None:
+        """Add a message, waiting for room in the order of arrival.
+
+        `check` is called after waiting, in the step that adds the message; when it raises,
+        nothing is added.
+        """
+        try:
+            self.put_nowait(lane, message, priority)
+        except InboxFullError:
+            await lane.room.park()
+            lane.promised -= 1
+            try:
+                if check is not None:
+                    check()
+            except BaseException:
+                lane.make_room()
+                raise
+            self._put(lane, message, priority)
+
+    def take_nowait(self) -> M | None:
+        """Return the next message, or None when no lane has one that may go now."""
+        if self._emergencies:
+            lane = next(lane for lane in self._turns if lane.queues[Priority.EMERGENCY])
+            self._emergencies -= 1
+            message = lane.pop()
+            if not len(lane):
+                self._turns.remove(lane)
+            return message
+        turns = self._turns
+        for _ in range(len(turns)):
+            lane = turns.popleft()
+            message = lane.pop()
+            if len(lane):
+                turns.append(lane)
+            if message is not None:
+                return message
+        return None
+
+    def discard(self, lane: Lane[M], message: M, priority: Priority) -> bool:
+        """Take a waiting message out and return whether it was there."""
+        queue = lane.queues[priority]
+        if queue.pop(id(message), None) is None:
+            return False
+        if priority is Priority.EMERGENCY:
+            self._emergencies -= 1
+        if not len(lane):
+            self._turns.remove(lane)
+        lane.make_room()
+        return True
+
+    def empty(self, lane: Lane[M]) -> list[M]:
+        """Take everything out of a lane and return it, first served first."""
+        messages = list(lane)
+        if messages:
+            self._emergencies -= len(lane.queues[Priority.EMERGENCY])
+            for queue in lane.queues:
+                queue.clear()
+            self._turns.remove(lane)
+        for _ in range(lane.bound):
+            if not lane.room:
+                break
+            lane.make_room()
+        return messages
+
+    def next_emergency(self) -> M | None:
+        """Return the emergency that is served next, without taking it."""
+        if not self._emergencies:
+            return None
+        return next(
+            next(iter(lane.queues[Priority.EMERGENCY].values()))
+            for lane in self._turns
+            if lane.queues[Priority.EMERGENCY]
+        )
+
+    def ring(self) -> None:
+        """Wake the actor, though nothing was put."""
+        with suppress(trio.WouldBlock):  # it rings already
+            self._bell.send_nowait(None)
+
+    async def wait(self) -> None:
+        """Wait until something is put or the bell is rung."""
+        try:
+            # A ring from before the last look at the store says nothing new.
+            self._door.receive_nowait()
+        except trio.WouldBlock:
+            pass
+        else:
+            await trio.lowlevel.checkpoint()
+            return
+        await self._door.receive()
+
+    def _put(self, lane: Lane[M], message: M, priority: Priority) -> None:
+        if not len(lane):
+            self._turns.append(lane)
+        lane.queues[priority][id(message)] = message
+        if priority is Priority.EMERGENCY:
+            self._emergencies += 1
+        self.ring()

@@ -1,0 +1,493 @@
+"""The base of every driver: directives in, values and samples out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, overload
+
+from attrs import evolve
+
+from transports import (
+    BusProfile,
+    DeviceModel,
+    Exchange,
+    Framing,
+    Hosting,
+    SerialSettings,
+    current_clock,
+)
+
+from .bus import Bus
+from .command import Outcome, Plan, Priority
+from .errors import DeviceError, RefusedError
+from .events import MemoryWorn
+from .faults import Cause
+from .member import Identity, Script
+from .parameter import Action, Assignment, Parameter, Reading, Setting, with_instance
+from .ticket import Ticket
+from .validation import Limits, check
+from .wear import Wear
+
+T = TypeVar("T")
+
+Directive: TypeAlias = Parameter[T] | Assignment[T] | Action
+"""What an instrument can be told: to read, to write, or to act."""
+
+
+class ModelFactory(Protocol):
+    """Makes a device model with its usual numbers; a model's class is one."""
+
+    def __call__(self) -> DeviceModel:
+        """Make one."""
+        ...
+
+
+class Instrument(ABC):
+    """One instrument on a bus. A driver derives from it and declares what there is.
+
+    Class attributes a driver sets:
+        protocol: The family's name, as in samples.
+        framing: How its replies are told apart on the line.
+        default_unit: The unit id it has from the factory, where its bus is shared.
+        safe_state: What drives it safe, in this order.
+        model: Makes the device model that stands in for it in a simulation.
+        profiles: The numbers of its bus by the address's scheme, where the usual ones do
+            not suit it.
+        serial_settings: How its serial port is set up, where the address does not say.
+        hosting: The library that talks to it, where one is hosted; see `transports.Hosting`.
+        wearing: The settings and actions that wear out the device's memory.
+    """
+
+    protocol: ClassVar[str] = ""
+    framing: ClassVar[Framing]
+    default_unit: ClassVar[str | None] = None
+    safe_state: ClassVar[Sequence[Assignment[Any] | Action]] = ()
+    model: ClassVar[ModelFactory | None] = None
+    profiles: ClassVar[Mapping[str, BusProfile]] = {}
+    serial_settings: ClassVar[SerialSettings | None] = None
+    hosting: ClassVar[Hosting[Any] | None] = None
+    wearing: ClassVar[frozenset[str]] = frozenset()
+
+    parameters: ClassVar[Mapping[str, Parameter[Any]]] = {}
+    """The driver's settings and readings by name, inherited ones included."""
+
+    actions: ClassVar[Mapping[str, Action]] = {}
+    """The driver's actions by name, inherited ones included."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Collect the declared settings and readings."""
+        super().__init_subclass__(**kwargs)
+        found: dict[str, Parameter[Any]] = {}
+        actions: dict[str, Action] = {}
+        for base in reversed(cls.__mro__):
+            for name, each in vars(base).items():
+                # `isinstance` would leave the type of the parameter's values unknown.
+                if issubclass(type(each), Parameter):
+                    found[name] = each
+                elif issubclass(type(each), Action):
+                    actions[name] = each
+        cls.parameters = found
+        cls.actions = actions
+
+    def __init__(self, name: str, bus: Bus, *, unit: str | None = None) -> None:
+        """Make an instrument on `bus`; the tree attaches it."""
+        self.name = name
+        self.bus = bus
+        self.unit = unit if unit is not None else self.default_unit
+        #: How long a reply may take, in seconds; None for what the driver says.
+        self.timeout_s: float | None = None
+        # Reads are planned once: polling asks the same thing for days.
+        self._reads: dict[tuple[str, int], Plan[Any]] = {}
+        self._safe: tuple[Plan[object], ...] | None = None
+        self._wear = Wear()
+
+    def __repr__(self) -> str:
+        """Return the driver, the name and the bus."""
+        return f"<{type(self).__name__} {self.name} on {self.bus.name}>"
+
+    @classmethod
+    def simulate(cls, units: Sequence[str | None]) -> DeviceModel:
+        """Return a device model for a line with these units on it.
+
+        A family whose units share a line overrides it.
+
+        Raises:
+            ValueError: The driver has no model, or its model stands for one unit only.
+        """
+        if cls.model is None:
+            raise ValueError(f"{cls.__name__} has no device model to simulate it with")
+        if len(units) != 1:
+            raise ValueError(f"{cls.__name__}'s device model is alone on its line")
+        return cls.model()
+
+    @classmethod
+    def unit_problem(cls, unit: str | None) -> str | None:
+        """Return what is wrong with a unit id, and what would be right; None if nothing.
+
+        A family whose units share a line overrides it.
+        """
+        del unit
+        return None
+
+    @classmethod
+    def find_parameter(cls, text: str) -> Parameter[Any] | None:
+        """Return the parameter that users call `text`, or None.
+
+        A family whose parameters go by a number as well overrides it.
+        """
+        return cls.parameters.get(text)
+
+    @classmethod
+    def instances_of(cls, parameter: Parameter[Any]) -> int:
+        """Return how many of a parameter there are: one for each loop or channel.
+
+        A family with several overrides it.
+        """
+        del parameter
+        return 1
+
+    @property
+    def wear(self) -> int:
+        """How many writes that wear out the device's memory were answered."""
+        return self._wear.count
+
+    # What a driver defines.
+
+    @abstractmethod
+    def encode(self, directive: Directive[T], instance: int = 1) -> Exchange:
+        """Return the exchange that carries out `directive`.
+
+        Args:
+            directive: What to read, to write or to do.
+            instance: Which loop or channel, from 1; one that `instances_of` knows.
+        """
+
+    @abstractmethod
+    def decode(self, parameter: Parameter[T], raw: bytes) -> T | None:
+        """Return the value in a reply to a read, or None where it is unavailable.
+
+        Raises:
+            DeviceError: The reply is an error of the instrument.
+            ValueError: The reply does not fit.
+        """
+
+    @abstractmethod
+    def decode_written(self, directive: Directive[T], raw: bytes) -> None:
+        """Check the reply to a write or an action.
+
+        Raises:
+            DeviceError: The instrument refused or failed.
+            ValueError: The reply does not fit.
+        """
+
+    @abstractmethod
+    def identify(self) -> Script[Identity]:
+        """Ask who the instrument is; each exchange says what it accepts.
+
+        A line that was just opened may still carry the answer to something asked before.
+        """
+
+    @abstractmethod
+    def fence(self, owed: Sequence[Exchange]) -> Exchange | None:
+        """Return a harmless query whose answer cannot be taken for one of those owed.
+
+        None where there is no such query now; the line is drained then.
+        """
+
+    def following(
+        self, directive: Directive[Any], instance: int
+    ) -> Callable[[bytes], Plan[Any] | None] | None:
+        """Return what tells which step follows the first reply; see `Plan.then`.
+
+        None where one exchange is all, as in most protocols. A driver overrides it to
+        read back what it wrote, or to look at a status before a value.
+        """
+        del directive, instance
+        return None
+
+    def limits_of(self, setting: Setting[T]) -> Limits[T]:
+        """Return what values a setting takes.
+
+        A driver whose devices say so themselves overrides it.
+        """
+        return setting.limits
+
+    def unit_of(self, parameter: Parameter[Any]) -> str | None:
+        """Return a parameter's physical unit.
+
+        A driver whose devices say so themselves overrides it.
+        """
+        return parameter.unit
+
+    def specialised(self) -> Instrument:
+        """Return the driver that fits the device best, now that it is identified.
+
+        A driver that stands for several kinds overrides it.
+        """
+        return self
+
+    # What reads several values at once.
+
+    def poll_plans(self) -> Sequence[Plan[Any]]:
+        """Return what to send to read the instrument as a whole: all its readings.
+
+        A driver whose devices answer several at once overrides it, and `polled`.
+        """
+        readings = [each for each in self.parameters.values() if isinstance(each, Reading)]
+        return [self.read_plan(each) for each in readings]
+
+    def polled(self, values: Sequence[Any]) -> Mapping[str, Any]:
+        """Return by name the values that `poll_plans` gave."""
+        readings = [each for each in self.parameters.values() if isinstance(each, Reading)]
+        return {each.name: value for each, value in zip(readings, values, strict=True)}
+
+    def statistics_plan(
+        self, wanted: Sequence[str | int], *, averaging_ms: int = 1
+    ) -> Plan[Mapping[str, float | None]]:
+        """Return the request for statistics that the device averages over a time.
+
+        Raises:
+            RefusedError: The driver knows no such request, or it is wrong (validation).
+        """
+        del wanted, averaging_ms
+        raise RefusedError(
+            f"{type(self).__name__} takes no request for statistics",
+            cause=Cause.VALIDATION,
+            instrument=self.name,
+            command="request",
+        )
+
+    # What its users call.
+
+    @overload
+    async def submit(
+        self,
+        directive: Reading[T] | Setting[T],
+        *,
+        instance: int = 1,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+        wait: bool = True,
+    ) -> Ticket[T | None]: ...
+    @overload
+    async def submit(
+        self,
+        directive: Assignment[Any] | Action,
+        *,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+        wait: bool = True,
+    ) -> Ticket[None]: ...
+    async def submit(
+        self,
+        directive: Directive[Any],
+        *,
+        instance: int = 1,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+        wait: bool = True,
+    ) -> Ticket[Any]:
+        """Check a directive, have it accepted, and return its ticket.
+
+        `instance` is the loop or channel to read; an assignment names its own. Waits for
+        room in the instrument's lane unless `wait` is False, never for the device. The
+        caller's scope is the command's deadline. An emergency needs no confirmation, and
+        trips the instrument.
+
+        Raises:
+            RefusedError: It was not accepted: the value or confirmation is wrong
+                (validation), the instrument is away (breaker), tripped, full or stopped.
+        """
+        confirm = confirm or priority is Priority.EMERGENCY
+        plan = self.plan(directive, instance=instance, confirm=confirm)
+        return await self.bus.submit(self, plan, priority=priority, wait=wait)
+
+    @overload
+    async def ask(
+        self,
+        directive: Reading[T] | Setting[T],
+        *,
+        instance: int = 1,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+    ) -> T | None: ...
+    @overload
+    async def ask(
+        self,
+        directive: Assignment[Any] | Action,
+        *,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+    ) -> None: ...
+    async def ask(
+        self,
+        directive: Directive[Any],
+        *,
+        instance: int = 1,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+    ) -> Any:
+        """Carry out a directive and return its value.
+
+        `instance` is the loop or channel to read; an assignment names its own. Cancelled
+        before its turn, nothing is sent; after it, the reply is taken off the line and
+        forgotten.
+
+        Raises:
+            RefusedError: It was not accepted.
+            CommandError: It was, and failed.
+        """
+        confirm = confirm or priority is Priority.EMERGENCY
+        plan = self.plan(directive, instance=instance, confirm=confirm)
+        ticket = await self.bus.submit(self, plan, priority=priority, watch_deadline=False)
+        try:
+            outcome: Outcome[Any] = await ticket.outcome()
+        except BaseException:
+            ticket.withdraw()
+            raise
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    def plan(
+        self, directive: Directive[Any], *, instance: int = 1, confirm: bool = False
+    ) -> Plan[Any]:
+        """Check a directive and return what to send for it.
+
+        `instance` is the loop or channel to read; an assignment names its own.
+
+        Raises:
+            RefusedError: The driver did not declare it, there is no such instance, or the
+                value or the confirmation is wrong.
+        """
+        match directive:
+            case Parameter():
+                self._check_own(directive)
+                self._check_instance(directive, instance)
+                return self.read_plan(directive, instance)
+            case Assignment(setting, value, instance):
+                self._check_own(setting)
+                self._check_instance(setting, instance)
+                target = with_instance(setting.name, instance)
+                command = f"{target}.set"
+                limits = self.limits_of(setting)
+                check(limits, value, instrument=self.name, command=command, confirm=confirm)
+                decode = self._decoder(directive, setting.name)
+                return Plan(
+                    name=command,
+                    exchange=_expecting(self.encode(directive, instance), decode),
+                    decode=decode,
+                    writes=True,
+                    hazardous=limits.is_hazardous(value),
+                    idempotent=setting.idempotent,
+                    setting=target,
+                    then=self.following(directive, instance),
+                )
+            case Action():
+                self._check_own(directive)
+                if directive.hazardous and not confirm:
+                    raise RefusedError(
+                        "it can do harm; pass confirm=True if it is meant",
+                        cause=Cause.VALIDATION,
+                        instrument=self.name,
+                        command=directive.name,
+                    )
+                decode = self._decoder(directive, directive.name)
+                return Plan(
+                    name=directive.name,
+                    exchange=_expecting(self.encode(directive), decode),
+                    decode=decode,
+                    writes=True,
+                    hazardous=directive.hazardous,
+                    idempotent=directive.idempotent,
+                    then=self.following(directive, 1),
+                )
+
+    def _decoder(self, directive: Assignment[Any] | Action, name: str) -> Callable[[bytes], None]:
+        """Return what checks the reply to a write."""
+        if name in self.wearing:
+            return partial(self._decode_wearing, directive, name)
+        return partial(self.decode_written, directive)
+
+    def _decode_wearing(self, directive: Assignment[Any] | Action, name: str, raw: bytes) -> None:
+        try:
+            self.decode_written(directive, raw)
+        finally:
+            # Refused or not: whether the device stored it cannot be known.
+            self.note_wear(name)
+
+    def note_wear(self, name: str) -> None:
+        """Count a write that wears out the device's memory.
+
+        For a driver whose writes take several steps: it is done where one step is all.
+        """
+        recent = self._wear.note(current_clock().mono_ns())
+        if recent is not None:
+            self.bus.events.publish(
+                MemoryWorn(instrument=self.name, command=name, writes=self.wear, last_minute=recent)
+            )
+
+    def _check_own(self, declared: Parameter[Any] | Action) -> None:
+        """Refuse what was declared for another driver: its header means nothing here."""
+        known = self.actions if isinstance(declared, Action) else self.parameters
+        if known.get(declared.name) is not declared:
+            raise RefusedError(
+                f"{declared!r} is not declared by {type(self).__name__}; "
+                f"it takes {', '.join(known) or 'none'}",
+                cause=Cause.VALIDATION,
+                instrument=self.name,
+                command=declared.name,
+            )
+
+    def _check_instance(self, parameter: Parameter[Any], instance: int) -> None:
+        count = self.instances_of(parameter)
+        if not 1 <= instance <= count:
+            raise RefusedError(
+                f"there is no instance {instance} of it; there "
+                + ("is only 1" if count == 1 else f"are 1 to {count}"),
+                cause=Cause.VALIDATION,
+                instrument=self.name,
+                command=parameter.name,
+            )
+
+    def read_plan(self, parameter: Parameter[T], instance: int = 1) -> Plan[T | None]:
+        """Return what to send to read a parameter; the same object each time."""
+        key = parameter.name, instance
+        plan = self._reads.get(key)
+        if plan is None:
+            decode = partial(self.decode, parameter)
+            plan = self._reads[key] = Plan(
+                name=with_instance(*key),
+                exchange=_expecting(self.encode(parameter, instance), decode),
+                decode=decode,
+                then=self.following(parameter, instance),
+            )
+        return plan
+
+    def safe_plans(self) -> Sequence[Plan[object]]:
+        """Return what drives the instrument safe."""
+        if self._safe is None:
+            self._safe = tuple(self.plan(each, confirm=True) for each in self.safe_state)
+        return self._safe
+
+
+def _expecting(exchange: Exchange, decode: Callable[[bytes], object]) -> Exchange:
+    """Have the line know what fits, where the driver does not say.
+
+    A reply that does not fit may answer an earlier question: the line must get into step.
+    """
+    if exchange.accepts is not None or exchange.reply_within_s is None:
+        return exchange
+    return evolve(exchange, accepts=partial(_fits, decode))
+
+
+def _fits(decode: Callable[[bytes], object], raw: bytes) -> bool:
+    try:
+        decode(raw)
+    except DeviceError:
+        return True
+    except ValueError:
+        return False
+    return True

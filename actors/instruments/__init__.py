@@ -1,0 +1,1 @@
+"""Families of instruments: frames, drivers and device models."""

@@ -1,0 +1,126 @@
+"""Instruments that speak SCPI over a line of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, TypeVar
+
+from actors.errors import DeviceError
+from actors.faults import REJECTED, Fault, FaultClass
+from actors.instrument import Directive, Instrument
+from actors.member import Identity, Script
+from actors.parameter import Action, Assignment, Parameter
+from transports import Exchange, Framing, Lines
+
+from .frames import (
+    ErrorKind,
+    decode_bool,
+    decode_error,
+    decode_float,
+    decode_identity,
+    decode_int,
+    decode_text,
+    is_error_reply,
+    is_identity_reply,
+    query,
+    set_command,
+)
+
+T = TypeVar("T")
+
+DEVICE_ERROR: Final = FaultClass("DEVICE_ERROR")
+"""The instrument took the command and failed at it."""
+
+_IDENTITY: Final = "*IDN"
+_ERRORS: Final = "SYST:ERR"
+
+
+class ScpiInstrument(Instrument):
+    """The base of SCPI drivers: declare settings and readings by their headers.
+
+    Every write carries a query of the error queue, so that one exchange says whether the
+    instrument took it. Class attributes beside those of `Instrument`:
+
+        check_errors: Whether writes do so; False for instruments without an error queue.
+        reply_within_s: How long a reply may take, in seconds.
+    """
+
+    protocol: ClassVar[str] = "scpi"
+    framing: ClassVar[Framing] = Lines(b"\n")
+    check_errors: ClassVar[bool] = True
+    reply_within_s: ClassVar[float] = 1.0
+
+    def encode(self, directive: Directive[Any], instance: int = 1) -> Exchange:
+        """Return the line that carries out `directive`; headers name their channel."""
+        del instance
+        match directive:
+            case Assignment(setting, value):
+                return self._write(
+                    set_command(setting.header, value, check_errors=self.check_errors)
+                )
+            case Action(header=header):
+                return self._write(set_command(header, None, check_errors=self.check_errors))
+            case Parameter(header=header):
+                return self._query(header)
+
+    def decode(self, parameter: Parameter[T], raw: bytes) -> T | None:
+        """Return the value in a reply, by the parameter's type."""
+        value: Any
+        if parameter.type is bool:
+            value = decode_bool(raw)
+        elif parameter.type is int:
+            value = decode_int(raw)
+        elif parameter.type is float:
+            value = decode_float(raw)
+        else:
+            value = decode_text(raw)
+        return value  # type: ignore[no-any-return]  # the branches follow parameter.type
+
+    def decode_written(self, directive: Directive[Any], raw: bytes) -> None:
+        """Raise what the error queue held after a write."""
+        del directive
+        if not self.check_errors:
+            return
+        error = decode_error(raw)
+        if error.kind is ErrorKind.NONE:
+            return
+        # Command and execution errors mean that nothing was carried out.
+        rejected = error.kind in (ErrorKind.COMMAND, ErrorKind.EXECUTION)
+        kind = REJECTED if rejected else DEVICE_ERROR
+        raise DeviceError(Fault(kind, f"it answered {error.number}, {error.text!r}", raw))
+
+    def identify(self) -> Script[Identity]:
+        """Ask `*IDN?`, then empty the error queue of what happened before."""
+        maker, model, serial, firmware = decode_identity(
+            (yield self._query(_IDENTITY, is_identity_reply))
+        )
+        if self.check_errors:
+            for _ in range(_QUEUE_BOUND):
+                raw = yield self._query(_ERRORS, is_error_reply)
+                if decode_error(raw).kind is ErrorKind.NONE:
+                    break
+        return Identity(maker, model, serial or None, firmware)
+
+    def fence(self, owed: Sequence[Exchange]) -> Exchange | None:
+        """Return `*IDN?`, or a query of the error queue where an identity is owed."""
+        requests = [each.request.upper() for each in owed]
+        if not any(_IDENTITY.encode() in each for each in requests):
+            return self._query(_IDENTITY, is_identity_reply)
+        if not any(_ERRORS.encode() in each for each in requests):
+            return self._query(_ERRORS, is_error_reply)
+        return None
+
+    @property
+    def _within_s(self) -> float:
+        return self.reply_within_s if self.timeout_s is None else self.timeout_s
+
+    def _query(self, header: str, accepts: Callable[[bytes], bool] | None = None) -> Exchange:
+        return Exchange(query(header), self.unit, self._within_s, accepts)
+
+    def _write(self, request: bytes) -> Exchange:
+        within_s = self._within_s if self.check_errors else None
+        return Exchange(request, self.unit, within_s)
+
+
+_QUEUE_BOUND: Final = 64
+"""An error queue that is longer than this is not emptied by reading it."""

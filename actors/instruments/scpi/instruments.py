@@ -1,0 +1,55 @@
+"""SCPI instruments by kind. Derive from them, or from `ScpiInstrument`, for your own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from actors.parameter import Action, Assignment, Reading, Setting
+
+from .driver import ScpiInstrument
+from .models import MultimeterModel, PowerSupplyModel, TemperatureControllerModel
+
+SafeState: TypeAlias = Sequence[Assignment[Any] | Action]
+"""Written out, so that a driver derived from one of these may hold other kinds of values."""
+
+
+class PowerSupply(ScpiInstrument):
+    """A programmable DC power supply, one channel."""
+
+    voltage = Setting("VOLT", unit="V", low=0.0, high=30.0)
+    current_limit = Setting("CURR", unit="A", low=0.0, high=5.0)
+    protection_voltage = Setting("VOLT:PROT", unit="V", low=0.0, high=33.0)
+    output = Setting("OUTP", type=bool, hazardous=lambda on: on)
+    measured_voltage = Reading("MEAS:VOLT", unit="V")
+    current = Reading("MEAS:CURR", unit="A")
+    power = Reading("MEAS:POW", unit="W")
+    clear_protection = Action("OUTP:PROT:CLE", hazardous=True)
+
+    safe_state: ClassVar[SafeState] = (output.to(False),)
+    model = PowerSupplyModel
+
+
+class Multimeter(ScpiInstrument):
+    """A digital multimeter; each reading selects its function."""
+
+    voltage = Reading("MEAS:VOLT:DC", unit="V")
+    current = Reading("MEAS:CURR:DC", unit="A")
+    resistance = Reading("MEAS:RES", unit="ohm")
+
+    model = MultimeterModel
+    reply_within_s: ClassVar[float] = 3.0
+
+
+class TemperatureController(ScpiInstrument):
+    """A furnace controller with one loop."""
+
+    temperature = Reading("MEAS:TEMP", unit="degC")
+    setpoint = Setting("TEMP:SPO", unit="degC", low=-20.0, high=1200.0)
+    ramp_rate = Setting("TEMP:RAMP", unit="K/min", low=0.0, high=600.0)
+    heater_power = Reading("MEAS:POW", unit="%")
+    heater_limit = Setting("HEAT:LIM", unit="%", low=0.0, high=100.0)
+    output = Setting("OUTP", type=bool, hazardous=lambda on: on)
+
+    safe_state: ClassVar[SafeState] = (output.to(False),)
+    model = TemperatureControllerModel

@@ -1,0 +1,1 @@
+"""Modbus RTU: its frames and the driver that speaks it."""

@@ -1,0 +1,1 @@
+"""The Standard Bus: its frames and the driver that speaks it."""

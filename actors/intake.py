@@ -1,0 +1,303 @@
+"""The front desk of a bus: what is accepted, what is refused, and how it ends.
+
+Rules:
+1. What is accepted gets exactly one outcome, given by `fail` or by the bus's own task.
+2. What is refused never entered a lane.
+3. Nothing here waits for a device; only `submit` waits, for room.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+from typing import Any, Final, TypeAlias, TypeVar
+
+import trio
+from attrs import define, field
+
+from .breaker import Breaker
+from .command import Command, CommandState, Outcome, Plan, Priority
+from .errors import RefusedError
+from .events import CommandFinished, CommandMoved, CommandRefused, Events
+from .faults import Cause, Fault
+from .inbox import Inbox, InboxFullError
+from .member import Device, Member, Service
+from .ticket import Ticket
+
+T = TypeVar("T")
+
+_Due: TypeAlias = tuple[float, int, Ticket[Any]]
+
+_FEW: Final = 64
+
+
+@define(eq=False)
+class _Expiry:
+    """The commands that nobody waits for, by deadline."""
+
+    due: list[_Due] = field(factory=list[_Due])
+    changed: trio.Event = field(factory=trio.Event)
+    # How many are borne before those that have ended are looked for.
+    bound: int = _FEW
+
+    def add(self, ticket: Ticket[Any]) -> None:
+        if len(self.due) >= self.bound:
+            self.due = [each for each in self.due if not each[2].state.final]
+            heapify(self.due)
+            self.bound = 2 * len(self.due) + _FEW
+        heappush(self.due, (ticket.command.deadline_s, ticket.seq, ticket))
+        if self.due[0][2] is ticket:
+            self.changed.set()
+
+    def expired(self, now_s: float) -> Iterator[Ticket[Any]]:
+        while self.due and (self.due[0][2].state.final or self.due[0][0] <= now_s):
+            yield heappop(self.due)[2]
+
+
+class Intake:
+    """Takes commands in for one bus. It outlives the incarnations of the bus's task.
+
+    Attributes:
+        name: The bus's name.
+        events: Where to report.
+        breaker: The bus's breaker.
+        members: The instruments on the bus, by name.
+        inbox: What waits for the bus's task.
+        down: Why nothing is accepted, or None.
+        reason: Why the breaker opened last, or "".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        events: Events,
+        sequence: Iterator[int],
+        tree: str,
+        breaker: Breaker,
+    ) -> None:
+        """Start closed: nothing is accepted before the bus runs."""
+        self.name = name
+        self.events = events
+        self.breaker = breaker
+        self.members: dict[str, Member] = {}
+        self.inbox: Inbox[Ticket[Any]] = Inbox()
+        self.down: str | None = "the bus has not been started"
+        self.reason = ""
+        self._tree = tree
+        self._sequence = sequence
+        self._expiry = _Expiry()
+
+    async def submit(
+        self,
+        device: Device,
+        plan: Plan[T],
+        *,
+        priority: Priority = Priority.NORMAL,
+        wait: bool = True,
+        watch_deadline: bool = True,
+    ) -> Ticket[T]:
+        """Accept a command and return its ticket.
+
+        Waits for room in the lane, unless `wait` is False, and for nothing else. The
+        caller's scope is the command's deadline; `watch_deadline` is False where the
+        caller withdraws the command itself.
+
+        Raises:
+            RefusedError: The bus is stopping (stopped), the instrument or its bus is away
+                (breaker), tripped (tripped), or `wait` is False and the lane is full
+                (full) or the instrument is in its recovery window (breaker).
+        """
+        try:
+            member = self.admit(device, plan, priority, wait=wait)
+            deadline_s = trio.current_effective_deadline()
+            command = Command(
+                next(self._sequence),
+                f"benchtree://{self._tree}/{device.name}/{plan.name}",
+                device.name,
+                priority,
+                deadline_s,
+                plan,
+            )
+            moved = self._moved if self.events.detailed else None
+            ticket: Ticket[T] = Ticket(command, self.withdraw, moved)
+            try:
+                self.inbox.put_nowait(member.lane, ticket, priority)
+            except InboxFullError:
+                if not wait:
+                    raise RefusedError(
+                        f"{len(member.lane)} commands wait already",
+                        cause=Cause.FULL,
+                        instrument=device.name,
+                        command=plan.name,
+                    ) from None
+                await self.inbox.put(
+                    member.lane, ticket, priority, check=lambda: self.admit(device, plan, priority)
+                )
+        except RefusedError as refusal:
+            if self.events.detailed:
+                self._note_refused(refusal)
+            raise
+        if moved is not None:
+            moved(ticket, None)
+        if watch_deadline and deadline_s != math.inf:
+            self._expiry.add(ticket)
+        return ticket
+
+    def admit(
+        self, device: Device, plan: Plan[object], priority: Priority, *, wait: bool = True
+    ) -> Member:
+        """Return the instrument's notes if a command would be accepted now.
+
+        Raises:
+            RefusedError: It would not.
+        """
+        member = self.members.get(device.name)
+        cause, reason, retry_after_s = Cause.STOPPED, "", None
+        if member is not None and member.device is not device:
+            member = None  # another has taken its name
+        if member is None:
+            reason = "the instrument was removed"
+        elif self.down is not None:
+            reason = self.down
+        elif priority is not Priority.EMERGENCY:
+            now_s = trio.current_time()
+            if member.tripped is not None and plan.writes:
+                cause = Cause.TRIPPED
+                reason = f"tripped by {member.tripped}; only reads pass until it is rearmed"
+            elif (retry_after_s := self.breaker.retry_after_s(now_s)) is not None:
+                cause, reason = Cause.BREAKER, f"the bus {self.name} is away: {self.reason}"
+            elif (retry_after_s := member.breaker.retry_after_s(now_s)) is not None or (
+                not member.confirmed and member.service is Service.QUARANTINED
+            ):
+                cause, reason = Cause.BREAKER, f"quarantined: {member.reason}"
+            elif not wait and member.recovering:
+                cause, reason = Cause.BREAKER, "it has its recovery window before it"
+                retry_after_s = max(0.0, member.probe_at_s - now_s)
+        if member is None or reason:
+            raise RefusedError(
+                reason,
+                cause=cause,
+                instrument=device.name,
+                command=plan.name,
+                retry_after_s=retry_after_s,
+            )
+        return member
+
+    def _moved(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> None:
+        """Publish a step of a command in full."""
+        command = ticket.command
+        reply = None if outcome is None else outcome.reply
+        self.events.publish(
+            CommandMoved(
+                bus=self.name,
+                instrument=command.instrument,
+                command=command.plan.name,
+                seq=command.seq,
+                state=ticket.state,
+                writes=command.plan.writes,
+                urgent=command.priority is Priority.EMERGENCY,
+                sent_ns=None if reply is None else reply.sent_ns,
+                reply=b"" if reply is None else reply.data,
+                cause=None if outcome is None else outcome.cause,
+            )
+        )
+
+    def _note_refused(self, refusal: RefusedError) -> None:
+        self.events.publish(
+            CommandRefused(
+                bus=self.name,
+                instrument=refusal.instrument,
+                command=refusal.command,
+                cause=refusal.cause,
+            )
+        )
+
+    def withdraw(self, ticket: Ticket[Any]) -> bool:
+        """Take a command back for its caller and return whether it still waited."""
+        return self.take_back(ticket, Cause.WITHDRAWN, "withdrawn by its caller")
+
+    def take_back(
+        self,
+        ticket: Ticket[Any],
+        cause: Cause,
+        reason: str,
+        *,
+        retry_after_s: float | None = None,
+    ) -> bool:
+        """Fail a command whose first byte was not handed over yet; return whether that is so."""
+        if ticket.state is not CommandState.QUEUED:
+            return False
+        member = self.members.get(ticket.command.instrument)
+        if member is not None:
+            # Where it is not in its lane, the bus's task has it in hand, and looks at it once
+            # more before the first byte.
+            self.inbox.discard(member.lane, ticket, ticket.command.priority)
+        self.fail(ticket, cause, reason, retry_after_s=retry_after_s)
+        return True
+
+    def fail(
+        self,
+        ticket: Ticket[Any],
+        cause: Cause,
+        reason: str,
+        *,
+        fault: Fault | None = None,
+        retry_after_s: float | None = None,
+        may_have_executed: bool | None = None,
+    ) -> None:
+        """Give a command its outcome: a failure."""
+        error = ticket.error(
+            cause,
+            reason,
+            fault=fault,
+            retry_after_s=retry_after_s,
+            may_have_executed=may_have_executed,
+        )
+        ticket.resolve(Outcome(error=error))
+        self.report(ticket, str(error), cause)
+
+    def report(self, ticket: Ticket[Any], error: str | None, cause: Cause | None) -> None:
+        """Tell observers how a command ended."""
+        command = ticket.command
+        self.events.publish(
+            CommandFinished(
+                instrument=command.instrument,
+                command=command.plan.name,
+                seq=command.seq,
+                error=error,
+                cause=cause,
+            )
+        )
+
+    def fail_all(self, member: Member, cause: Cause, reason: str) -> None:
+        """Fail everything that waits for an instrument."""
+        for ticket in self.inbox.empty(member.lane):
+            self.fail(ticket, cause, reason)
+
+    def fail_away(
+        self, member: Member, reason: str, fault: Fault, retry_after_s: float | None
+    ) -> None:
+        """Fail everything that waits for an instrument that is away."""
+        for ticket in self.inbox.empty(member.lane):
+            # An emergency asked no breaker; it had its one attempt.
+            urgent = ticket.command.priority is Priority.EMERGENCY
+            self.fail(
+                ticket,
+                Cause.TRANSPORT if urgent else Cause.BREAKER,
+                reason,
+                fault=fault,
+                retry_after_s=retry_after_s,
+            )
+
+    async def watch_deadlines(self) -> None:
+        """Fail waiting commands whose deadline passes and that nobody waits for."""
+        expiry = self._expiry
+        while True:
+            for ticket in expiry.expired(trio.current_time()):
+                self.take_back(ticket, Cause.EXPIRED, "its deadline passed in the queue")
+            next_s = expiry.due[0][0] if expiry.due else math.inf
+            expiry.changed = trio.Event()
+            with trio.CancelScope(deadline=next_s):
+                await expiry.changed.wait()

@@ -1,0 +1,240 @@
+"""An instrument's place on its bus: who it must be, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from enum import Enum
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from attrs import define, evolve, field, frozen, validators
+
+from transports import Exchange
+
+from .breaker import Breaker, BreakerPolicy
+from .command import Plan
+from .inbox import Lane
+from .reply import ReplyChannel
+from .ticket import Ticket
+
+T = TypeVar("T")
+
+Script: TypeAlias = Generator[Exchange, bytes, T]
+"""Several exchanges as one step: yields each, is sent its reply, returns the result."""
+
+
+@frozen
+class Identity:
+    """Who an instrument says it is. None where its protocol does not say.
+
+    Attributes:
+        maker: Who built it.
+        model: The type.
+        serial: The serial number.
+        firmware: The version of its software.
+    """
+
+    maker: str | None = None
+    model: str | None = None
+    serial: str | None = None
+    firmware: str | None = None
+
+    def __str__(self) -> str:
+        """Return what is known, on one line."""
+        known = [each for each in (self.maker, self.model, self.serial, self.firmware) if each]
+        return " ".join(known) or "unverified"
+
+    def contradiction(self, expected: Identity) -> str | None:
+        """Return what differs from `expected` where both say something, or None."""
+        for name in ("maker", "model", "serial"):
+            mine, theirs = getattr(self, name), getattr(expected, name)
+            if mine is not None and theirs is not None and mine != theirs:
+                return f"{name} is {mine!r}, expected {theirs!r}"
+        return None
+
+    def merged(self, found: Identity) -> Identity:
+        """Return what to expect from now on: this, and what `found` adds to it.
+
+        The firmware is left open: an update does not make another instrument.
+        """
+        return evolve(
+            self,
+            maker=self.maker or found.maker,
+            model=self.model or found.model,
+            serial=self.serial or found.serial,
+        )
+
+
+class OnReconnect(Enum):
+    """What happens to an instrument's settings when it comes back."""
+
+    RESTORE = "restore"
+    """Intended settings are written again, save hazardous ones."""
+    QUARANTINE = "quarantine"
+    """It stays out of service until it is rearmed."""
+
+
+class Service(Enum):
+    """Whether an instrument takes commands."""
+
+    CONNECTING = "connecting"
+    """Not identified since the line was opened."""
+    RECOVERING = "recovering"
+    """In its declared recovery window: silence is no fault."""
+    IN_SERVICE = "in service"
+    QUARANTINED = "quarantined"
+    """Out of service until a probe succeeds."""
+
+
+class Device(Protocol):
+    """What a bus needs to know of an instrument."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the tree."""
+        ...
+
+    @property
+    def unit(self) -> str | None:
+        """Its address on a shared bus."""
+        ...
+
+    def identify(self) -> Script[Identity]:
+        """Ask who it is.
+
+        Each exchange says what it accepts: a line that was just opened may still carry
+        the answer to something that was asked before.
+        """
+        ...
+
+    def fence(self, owed: Sequence[Exchange]) -> Exchange | None:
+        """Return a harmless query whose answer cannot be taken for one of those owed."""
+        ...
+
+    def safe_plans(self) -> Sequence[Plan[object]]:
+        """Return what drives it safe, in this order."""
+        ...
+
+
+@frozen(kw_only=True)
+class MemberPolicy:
+    """How a bus treats one instrument.
+
+    Attributes:
+        breaker: When it is quarantined, and for how long.
+        expect: Who it must be; what is None may be anything.
+        on_reconnect: What happens to its settings when it comes back.
+        recovery_s: How long it may stay silent after its line was opened, in seconds.
+    """
+
+    breaker: BreakerPolicy = field(factory=BreakerPolicy)
+    expect: Identity = field(factory=Identity)
+    on_reconnect: OnReconnect = OnReconnect.RESTORE
+    recovery_s: float = field(default=0.0, validator=validators.ge(0.0))
+
+
+@frozen
+class SafeOutcome:
+    """Whether an instrument was driven safe.
+
+    Attributes:
+        instrument: Its name.
+        error: Why it could not be reached, or None when it is safe.
+    """
+
+    instrument: str
+    error: str | None
+
+
+@define(eq=False)
+class Member:
+    """The bus's notes on one instrument.
+
+    Attributes:
+        lane: Its queue; held exactly while it is not in service.
+        service: Whether it takes commands.
+        tripped: Why only reads are taken, or None.
+        identity: Who answered last, or None before any did.
+        expected: Who must answer from now on.
+        reason: Why it is not in service.
+        silent: Whether it is quarantined for giving no usable answer.
+        answered: Whether it has said who it is since the line was opened, and is right.
+        served: Whether it has ever been in service.
+        confirmed: Whether it may return to service under `on_reconnect = "quarantine"`.
+        probe_at_s: When to identify it next, in Trio time; infinite while in service.
+        intended: What its settings should be, in the order they were made.
+        unrestored: Whether it was away, and its settings were not written again since.
+        touched: Whether it may have left its safe state since it was last driven there.
+        safe_reason: Why it must be driven safe, while that is still owed.
+        safe_due: Whether to try that now, whatever the breaker says.
+        safe_tries: How often that was tried since it was due.
+        safe_told: Where whoever waits is told how trying went: why not, or None.
+    """
+
+    device: Device
+    policy: MemberPolicy
+    lane: Lane[Ticket[Any]]
+    breaker: Breaker
+    expected: Identity
+    service: Service = Service.CONNECTING
+    tripped: str | None = None
+    identity: Identity | None = None
+    reason: str = "not connected yet"
+    silent: bool = False
+    answered: bool = False
+    served: bool = False
+    confirmed: bool = True
+    probe_at_s: float = 0.0
+    intended: dict[str, Plan[object]] = field(factory=dict[str, Plan[object]])
+    unrestored: bool = False
+    touched: bool = True
+    safe_reason: str | None = None
+    safe_due: bool = False
+    safe_tries: int = 0
+    safe_told: ReplyChannel[str | None] = field(factory=ReplyChannel[str | None])
+
+    @property
+    def name(self) -> str:
+        """The instrument's name."""
+        return self.device.name
+
+    @property
+    def known(self) -> bool:
+        """Whether it is who it must be, as far as was seen: it may be told things."""
+        return self.answered and self.breaker.closed
+
+    @property
+    def recovering(self) -> bool:
+        """Whether its recovery window is still to end before it can answer."""
+        away = self.service in (Service.CONNECTING, Service.RECOVERING)
+        return away and self.policy.recovery_s > 0.0
+
+    def intend(self, plan: Plan[object]) -> None:
+        """Note that the device was told to hold a setting."""
+        if plan.setting is not None:
+            self.intended.pop(plan.setting, None)
+            self.intended[plan.setting] = plan
+
+
+@frozen(kw_only=True)
+class InstrumentStatus:
+    """An instrument as seen from outside.
+
+    Attributes:
+        name: Its name.
+        service: Whether it takes commands.
+        tripped: Why only reads are taken, or None.
+        identity: Who answered last, or None before any did.
+        reason: Why it is not in service, or "".
+        retry_after_s: When the next probe is due, in seconds from now.
+        waiting: How many commands wait in its lane.
+        safe_owed: Whether driving it safe is still owed.
+    """
+
+    name: str
+    service: Service
+    tripped: str | None
+    identity: Identity | None
+    reason: str
+    retry_after_s: float | None
+    waiting: int
+    safe_owed: bool

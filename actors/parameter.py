@@ -1,0 +1,321 @@
+"""What an instrument can do, declared: settings, readings and actions.
+
+A declaration is a class attribute of a driver. Seen from an instrument, the same
+attribute is bound to it: `psu.voltage.set(5.0)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+from .command import Priority
+from .ticket import Ticket
+from .validation import Limits
+
+T = TypeVar("T")
+
+
+def with_instance(name: str, instance: int) -> str:
+    """Return a name, with its instance where that is not the first: `setpoint[2]`."""
+    return name if instance == 1 else f"{name}[{instance}]"
+
+
+class Caller(Protocol):
+    """What a bound parameter needs of its instrument.
+
+    The types of values are those of the declarations, which bound parameters restore.
+    """
+
+    async def ask(
+        self,
+        directive: Any,
+        *,
+        instance: int = 1,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+    ) -> Any:
+        """Carry out a directive and return its value."""
+        ...
+
+    async def submit(
+        self, directive: Any, *, confirm: bool = False, priority: Priority = Priority.NORMAL
+    ) -> Ticket[Any]:
+        """Have a directive accepted and return its ticket."""
+        ...
+
+
+class Parameter(Generic[T]):
+    """Something an instrument has, by name.
+
+    Attributes:
+        header: What travels on the wire.
+        unit: The physical unit, or None.
+        type: The Python type of its values.
+        name: The attribute's name in the driver.
+    """
+
+    def __init__(self, header: str, *, unit: str | None, type: type[T]) -> None:
+        """Declare a parameter; its name comes from the attribute it is assigned to."""
+        self.header = header
+        self.unit = unit
+        self.type = type
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Take the attribute's name."""
+        self.name = name
+
+    def __repr__(self) -> str:
+        """Return the kind, the name and the header."""
+        return f"<{type(self).__name__} {self.name} {self.header!r}>"
+
+
+class Reading(Parameter[T]):
+    """A value that is only read."""
+
+    @overload
+    def __init__(self: Reading[float], header: str, *, unit: str | None = None) -> None: ...
+    @overload
+    def __init__(self, header: str, *, type: type[T], unit: str | None = None) -> None: ...
+    def __init__(self, header: str, *, type: type[Any] = float, unit: str | None = None) -> None:
+        """Declare a reading of `type` in `unit`."""
+        super().__init__(header, unit=unit, type=type)
+
+    @overload
+    def __get__(self, instrument: None, owner: type) -> Reading[T]: ...
+    @overload
+    def __get__(self, instrument: Caller, owner: type) -> BoundReading[T]: ...
+    def __get__(self, instrument: Caller | None, owner: type) -> Reading[T] | BoundReading[T]:
+        """Return the declaration from the driver, the bound reading from an instrument."""
+        return self if instrument is None else BoundReading(instrument, self)
+
+
+class Setting(Parameter[T]):
+    """A value that is written and read back.
+
+    Attributes:
+        limits: What values it takes, and which of them can do harm.
+        idempotent: Whether writing it twice is the same as once.
+    """
+
+    @overload
+    def __init__(
+        self: Setting[float],
+        header: str,
+        *,
+        unit: str | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        hazardous: bool | Callable[[float], bool] = False,
+        idempotent: bool = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        header: str,
+        *,
+        type: type[T],
+        unit: str | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        choices: Sequence[T] = (),
+        hazardous: bool | Callable[[T], bool] = False,
+        idempotent: bool = True,
+    ) -> None: ...
+    def __init__(
+        self,
+        header: str,
+        *,
+        type: type[Any] = float,
+        unit: str | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        choices: Sequence[Any] = (),
+        hazardous: bool | Callable[[Any], bool] = False,
+        idempotent: bool = True,
+    ) -> None:
+        """Declare a setting of `type` in `unit`, within its limits."""
+        super().__init__(header, unit=unit, type=type)
+        self.limits: Limits[T] = Limits(type, unit, low, high, tuple(choices), hazardous)
+        self.idempotent = idempotent
+
+    @overload
+    def __get__(self, instrument: None, owner: type) -> Setting[T]: ...
+    @overload
+    def __get__(self, instrument: Caller, owner: type) -> BoundSetting[T]: ...
+    def __get__(self, instrument: Caller | None, owner: type) -> Setting[T] | BoundSetting[T]:
+        """Return the declaration from the driver, the bound setting from an instrument."""
+        return self if instrument is None else BoundSetting(instrument, self)
+
+    def to(self, value: T, *, instance: int = 1) -> Assignment[T]:
+        """Return the assignment of `value`, to be submitted or declared as safe."""
+        return Assignment(self, value, instance)
+
+
+class Action:
+    """Something an instrument does, without a value.
+
+    Attributes:
+        header: What travels on the wire.
+        hazardous: Whether it can do harm and needs `confirm=True`.
+        idempotent: Whether doing it twice is the same as once.
+        name: The attribute's name in the driver.
+    """
+
+    def __init__(self, header: str, *, hazardous: bool = False, idempotent: bool = False) -> None:
+        """Declare an action; its name comes from the attribute it is assigned to."""
+        self.header = header
+        self.hazardous = hazardous
+        self.idempotent = idempotent
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Take the attribute's name."""
+        self.name = name
+
+    @overload
+    def __get__(self, instrument: None, owner: type) -> Action: ...
+    @overload
+    def __get__(self, instrument: Caller, owner: type) -> BoundAction: ...
+    def __get__(self, instrument: Caller | None, owner: type) -> Action | BoundAction:
+        """Return the declaration from the driver, the bound action from an instrument."""
+        return self if instrument is None else BoundAction(instrument, self)
+
+
+class Assignment(Generic[T]):
+    """A setting and the value it is to have.
+
+    Attributes:
+        setting: Which.
+        value: The value, in the setting's unit.
+        instance: Of which loop or channel, from 1.
+    """
+
+    __match_args__ = ("setting", "value", "instance")
+    __slots__ = ("instance", "setting", "value")
+
+    def __init__(self, setting: Setting[T], value: T, instance: int = 1) -> None:
+        """Pair a setting with a value; nothing is checked before it is submitted."""
+        self.setting = setting
+        self.value = value
+        self.instance = instance
+
+    def __repr__(self) -> str:
+        """Return the setting's name and the value."""
+        return f"<Assignment {with_instance(self.setting.name, self.instance)} = {self.value!r}>"
+
+
+class BoundReading(Generic[T]):
+    """A reading of one instrument."""
+
+    def __init__(self, instrument: Caller, declared: Reading[T]) -> None:
+        """Bind a declaration to an instrument."""
+        self.instrument = instrument
+        self.declared = declared
+
+    async def get(self, *, instance: int = 1, priority: Priority = Priority.NORMAL) -> T | None:
+        """Read the value; None where the instrument reports it as unavailable.
+
+        Args:
+            instance: Of which loop or channel, from 1.
+            priority: Who goes first within the lane.
+
+        Raises:
+            RefusedError: The command was not accepted.
+            CommandError: It was, and failed.
+        """
+        value: T | None = await self.instrument.ask(
+            self.declared, instance=instance, priority=priority
+        )
+        return value
+
+
+class BoundSetting(Generic[T]):
+    """A setting of one instrument."""
+
+    def __init__(self, instrument: Caller, declared: Setting[T]) -> None:
+        """Bind a declaration to an instrument."""
+        self.instrument = instrument
+        self.declared = declared
+
+    async def get(self, *, instance: int = 1, priority: Priority = Priority.NORMAL) -> T | None:
+        """Read the value back; None where the instrument reports it as unavailable.
+
+        Args:
+            instance: Of which loop or channel, from 1.
+            priority: Who goes first within the lane.
+
+        Raises:
+            RefusedError: The command was not accepted.
+            CommandError: It was, and failed.
+        """
+        value: T | None = await self.instrument.ask(
+            self.declared, instance=instance, priority=priority
+        )
+        return value
+
+    async def set(
+        self,
+        value: T,
+        *,
+        instance: int = 1,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+    ) -> None:
+        """Write the value and return when the instrument has taken it.
+
+        Args:
+            value: The value, in the setting's unit.
+            instance: Of which loop or channel, from 1.
+            confirm: That a value that can do harm is meant.
+            priority: Who goes first within the lane.
+
+        Raises:
+            RefusedError: Out of range, not confirmed, or not accepted now.
+            CommandError: Accepted, and failed.
+        """
+        assignment = self.declared.to(value, instance=instance)
+        await self.instrument.ask(assignment, confirm=confirm, priority=priority)
+
+    async def submit(
+        self,
+        value: T,
+        *,
+        instance: int = 1,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+    ) -> Ticket[None]:
+        """Submit the write and return its ticket. Errors as for `Instrument.submit`."""
+        assignment = self.declared.to(value, instance=instance)
+        return await self.instrument.submit(assignment, confirm=confirm, priority=priority)
+
+    def to(self, value: T, *, instance: int = 1) -> Assignment[T]:
+        """Return the assignment of `value`, to be submitted."""
+        return self.declared.to(value, instance=instance)
+
+
+class BoundAction:
+    """An action of one instrument."""
+
+    def __init__(self, instrument: Caller, declared: Action) -> None:
+        """Bind a declaration to an instrument."""
+        self.instrument = instrument
+        self.declared = declared
+
+    async def __call__(
+        self, *, confirm: bool = False, priority: Priority = Priority.NORMAL
+    ) -> None:
+        """Do it and return when the instrument has.
+
+        Raises:
+            RefusedError: Not confirmed, or not accepted now.
+            CommandError: Accepted, and failed.
+        """
+        await self.instrument.ask(self.declared, confirm=confirm, priority=priority)
+
+    async def submit(
+        self, *, confirm: bool = False, priority: Priority = Priority.NORMAL
+    ) -> Ticket[None]:
+        """Submit it and return its ticket. Errors as for `Instrument.submit`."""
+        return await self.instrument.submit(self.declared, confirm=confirm, priority=priority)

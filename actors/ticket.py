@@ -1,0 +1,102 @@
+"""The receipt for an accepted command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from .command import Command, CommandEvent, CommandState, Outcome, advance
+from .errors import CommandError
+from .faults import Cause, Fault
+from .reply import ReplyChannel
+
+T = TypeVar("T")
+
+
+class Ticket(Generic[T]):
+    """Follows one accepted command to its outcome. Reading it never waits for the bus."""
+
+    __slots__ = ("_channel", "_moved", "_withdraw", "attempts", "command", "state")
+
+    def __init__(
+        self,
+        command: Command[T],
+        withdraw: Callable[[Ticket[T]], bool],
+        moved: Callable[[Ticket[T], Outcome[T] | None], None] | None = None,
+    ) -> None:
+        """Make a ticket for a command that was just accepted; `moved` is told of each step."""
+        self.command = command
+        #: How far the command has come.
+        self.state = CommandState.QUEUED
+        #: How often its first byte was handed over.
+        self.attempts = 0
+        self._withdraw = withdraw
+        self._moved = moved
+        self._channel: ReplyChannel[Outcome[T]] = ReplyChannel()
+
+    def __repr__(self) -> str:
+        """Return the number, the command and its state."""
+        command = self.command
+        return f"<Ticket {command.seq} {command.instrument}: {command.plan.name} {self.state.name}>"
+
+    @property
+    def seq(self) -> int:
+        """The command's number."""
+        return self.command.seq
+
+    async def outcome(self) -> Outcome[T]:
+        """Wait for the outcome and return it; a failure is returned, not raised.
+
+        Cancelling leaves the command as it is: call `withdraw` to take it back.
+        """
+        return await self._channel.receive()
+
+    def withdraw(self) -> bool:
+        """Take the command back and return whether it will never reach the wire."""
+        return self._withdraw(self)
+
+    # For the bus alone.
+
+    def dispatch(self) -> None:
+        """Note that the first byte is handed over now."""
+        self.state = advance(self.state, CommandEvent.DISPATCH)
+        self.attempts += 1
+        if self._moved is not None:
+            self._moved(self, None)
+
+    def acknowledge(self) -> None:
+        """Note that the hardware has answered."""
+        self.state = advance(self.state, CommandEvent.ACKNOWLEDGE)
+        if self._moved is not None:
+            self._moved(self, None)
+
+    def resolve(self, outcome: Outcome[T]) -> None:
+        """Give the command its one outcome."""
+        event = CommandEvent.COMPLETE if outcome.error is None else CommandEvent.FAIL
+        self.state = advance(self.state, event)
+        if self._moved is not None:
+            self._moved(self, outcome)
+        self._channel.send(outcome)
+
+    def error(
+        self,
+        cause: Cause,
+        reason: str,
+        *,
+        fault: Fault | None = None,
+        retry_after_s: float | None = None,
+        may_have_executed: bool | None = None,
+    ) -> CommandError:
+        """Return the error for a failure now; by default it may have executed once sent."""
+        command = self.command
+        if may_have_executed is None:
+            may_have_executed = self.state is not CommandState.QUEUED
+        return CommandError(
+            reason,
+            cause=cause,
+            instrument=command.instrument,
+            command=command.plan.name,
+            may_have_executed=may_have_executed,
+            retry_after_s=retry_after_s,
+            fault=fault,
+        )

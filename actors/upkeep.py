@@ -1,0 +1,532 @@
+"""The upkeep of a bus: its connection, who is on it, and whether they are well and safe.
+
+Rules:
+1. After every opening an instrument is identified before anything else is sent to it.
+2. Line faults and failed probes feed the breakers; a result of an older epoch is ignored.
+3. One silent instrument is quarantined alone; once nobody answers who did, the bus is lost.
+4. Driving an instrument safe is owed until it succeeded, and comes first when it is reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Final, TypeVar
+
+import trio
+
+from transports import (
+    Exchange,
+    ForeignReplyError,
+    FrameError,
+    LineState,
+    Reply,
+    ReplyTimeoutError,
+    Transport,
+    TransportError,
+)
+
+from .command import Plan
+from .errors import DeviceError
+from .events import (
+    BreakerChanged,
+    BusLost,
+    BusOpened,
+    Events,
+    IdentityMismatch,
+    InstrumentIdentified,
+    InstrumentQuarantined,
+    SafeStateDue,
+    SafeStateOwed,
+    SafeStateReached,
+    SettingsRestored,
+)
+from .faults import (
+    DISCONNECTED,
+    FOREIGN_REPLY,
+    FRAMING,
+    IDENTITY_MISMATCH,
+    TIMEOUT,
+    Fault,
+)
+from .intake import Intake
+from .member import Identity, Member, OnReconnect, Script, Service
+from .reply import ReplyChannel
+
+T = TypeVar("T")
+
+PROBE_SHARE: Final = 0.05
+"""The largest share of line time spent on probing instruments that do not answer."""
+
+ATTEMPTS: Final = 2
+"""Asking twice forgives the half request a killed program left in the device's input."""
+
+_MISFITS: Final = (ForeignReplyError, FrameError, ValueError)
+
+_SILENCE: Final = (TIMEOUT, FOREIGN_REPLY, FRAMING, DISCONNECTED)
+
+
+class Upkeep:
+    """Keeps one line and the instruments on it in service.
+
+    Attributes:
+        up: Whether the line was opened and has not been found lost since.
+        opened: Set while `up`.
+        next_probe_s: When the next instrument is to be identified, in Trio time.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        intake: Intake,
+        uncut: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """Start with a line that is not open; `uncut` is entered to get into step."""
+        self.up = False
+        self.opened = trio.Event()
+        self.next_probe_s = math.inf
+        self._transport = transport
+        self._intake = intake
+        self._uncut = uncut
+        self._events: Events = intake.events
+
+    async def exchange(self, exchange: Exchange, commit: Callable[[], None] | None = None) -> Reply:
+        """Bring the line into step if it is not, then make one exchange."""
+        transport = self._transport
+        if transport.owed(exchange.unit):
+            await self._resync(exchange.unit)
+        return await transport.exchange(exchange, commit=commit)
+
+    async def follow(self, plan: Plan[T], reply: Reply) -> tuple[Plan[T], Reply]:
+        """Make the exchanges that a reply leads to; return the last step and its reply."""
+        while plan.then is not None and (step := plan.then(reply.data)) is not None:
+            plan = step
+            reply = await self.exchange(plan.exchange)
+        return plan, reply
+
+    async def _resync(self, unit: str | None) -> None:
+        owed = self._transport.owed(unit)
+        debtor = next(
+            (each for each in self._intake.members.values() if each.device.unit == owed[0].unit),
+            None,
+        )
+        with self._uncut():
+            await self._transport.resync(None if debtor is None else debtor.device.fence(owed))
+        # Whoever came meanwhile goes first: not one byte more before that.
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def note_answer(self, member: Member, epochs: tuple[int, int]) -> None:
+        """Note that an instrument answered an exchange of these epochs."""
+        member.answered = True
+        self._intake.breaker.succeed(epochs[0])
+        member.breaker.succeed(epochs[1])
+
+    async def note_fault(self, member: Member, fault: Fault, epochs: tuple[int, int]) -> None:
+        """Note that an exchange of these epochs failed on the line."""
+        if self._transport.state is LineState.CLOSED:
+            await self.lose(fault.text)
+        else:
+            self._note_silence(member, fault, epochs)
+            await self._judge_silence()
+
+    def _note_silence(self, member: Member, fault: Fault, epochs: tuple[int, int]) -> None:
+        if member.breaker.fail(epochs[1], trio.current_time()):
+            self._quarantine(member, fault)
+
+    def _quarantine(self, member: Member, fault: Fault) -> None:
+        """Take an instrument out of service; its breaker is open."""
+        reason = str(fault)
+        member.service = Service.QUARANTINED
+        member.reason = reason
+        # Whoever says no, or is somebody else, is not silent: the line is well.
+        member.silent = fault.kind in _SILENCE
+        member.lane.held = True
+        member.probe_at_s = member.breaker.retry_at_s
+        self._note_outage(member)
+        self._note_away(member)
+        retry_after_s = member.breaker.retry_after_s(trio.current_time())
+        self._events.publish(InstrumentQuarantined(instrument=member.name, reason=reason))
+        self._report_breaker(member, reason)
+        self._intake.fail_away(member, f"quarantined: {reason}", fault, retry_after_s)
+        self.plan_probes()
+
+    def _report_breaker(self, member: Member, reason: str) -> None:
+        self._events.publish(
+            BreakerChanged(
+                name=member.name,
+                state=member.breaker.state,
+                retry_after_s=member.breaker.retry_after_s(trio.current_time()),
+                reason=reason,
+            )
+        )
+
+    async def _give_up_on(self, member: Member, fault: Fault) -> None:
+        """Quarantine an instrument at once."""
+        member.breaker.open(trio.current_time())
+        self.note_unsafe(member, str(fault))
+        self._quarantine(member, fault)
+        await self._judge_silence()
+
+    async def _judge_silence(self) -> None:
+        """Take the bus for lost once nobody answers who did since it was opened."""
+        known = [each for each in self._intake.members.values() if each.answered]
+        tried = known or list(self._intake.members.values())
+        if tried and all(each.service is Service.QUARANTINED and each.silent for each in tried):
+            await self.lose(f"no instrument answers; {tried[0].name}: {tried[0].reason}")
+
+    async def lose(self, reason: str) -> None:
+        """Give the line up for now: open the breaker, fail what waits, close."""
+        now_s = trio.current_time()
+        if self.up or self._intake.breaker.closed:
+            self._events.publish(BusLost(bus=self._intake.name, reason=reason))
+        if self._intake.breaker.open(now_s):
+            self.note_breaker(reason)
+        retry_after_s = self._intake.breaker.retry_after_s(now_s)
+        self.note_closed(reason)
+        for member in self._intake.members.values():
+            self._note_away(member)
+            away = f"the bus {self._intake.name} is away: {reason}"
+            self._intake.fail_away(member, away, Fault(DISCONNECTED, reason), retry_after_s)
+            self.note_unsafe(member, reason)
+        await self._transport.aclose()
+
+    def note_breaker(self, reason: str) -> None:
+        """Report that the bus's breaker changed."""
+        self._intake.reason = reason
+        self._events.publish(
+            BreakerChanged(
+                name=self._intake.name,
+                state=self._intake.breaker.state,
+                retry_after_s=self._intake.breaker.retry_after_s(trio.current_time()),
+                reason=reason,
+            )
+        )
+
+    def note_closed(self, reason: str) -> None:
+        """Note that the line is closed: everybody is to be identified anew."""
+        self.up = False
+        self.next_probe_s = math.inf
+        for member in self._intake.members.values():
+            member.lane.held = True
+            member.service = Service.CONNECTING
+            member.reason = reason
+            member.answered = False
+            self._note_outage(member)
+
+    def _note_outage(self, member: Member) -> None:
+        if member.served:
+            member.unrestored = True
+            if member.policy.on_reconnect is OnReconnect.QUARANTINE:
+                member.confirmed = False
+
+    def _note_away(self, member: Member) -> None:
+        # What was out of reach may be in any state when it comes back.
+        member.touched = True
+        if member.tripped is not None and self._owe_safe(member, member.tripped):
+            self._note_due(member)
+
+    async def connect(self) -> None:
+        """Open the line and plan to identify everybody on it."""
+        try:
+            await self._transport.open()
+        except TransportError as error:
+            await self.lose(error.reason)
+            return
+        self.up = True
+        self.opened.set()
+        self._events.publish(BusOpened(bus=self._intake.name))
+        for member in self._intake.members.values():
+            self.expect(member)
+        if not self._intake.members:
+            self._note_reached()
+
+    def expect(self, member: Member) -> None:
+        """Plan to identify an instrument: now, or after its recovery window."""
+        member.probe_at_s = trio.current_time() + member.policy.recovery_s
+        recovering = member.policy.recovery_s > 0.0
+        member.service = Service.RECOVERING if recovering else Service.CONNECTING
+        if recovering and not self._intake.breaker.closed:
+            self._intake.breaker.postpone(member.probe_at_s)
+        self.plan_probes()
+
+    def readmit(self, member: Member) -> None:
+        """Plan to identify an instrument now and restore its settings."""
+        member.confirmed = True
+        member.lane.held = True
+        member.service = Service.CONNECTING
+        member.probe_at_s = trio.current_time()
+        self.plan_probes()
+
+    def _note_reached(self) -> None:
+        if self._intake.breaker.succeed(self._intake.breaker.epoch):
+            self.note_breaker("an instrument on it answered")
+
+    def plan_probes(self) -> None:
+        """Work out when the next instrument is to be identified."""
+        self.next_probe_s = min(
+            (
+                each.probe_at_s
+                for each in self._intake.members.values()
+                if each.service is not Service.IN_SERVICE
+            ),
+            default=math.inf,
+        )
+
+    async def probe_next(self) -> None:
+        """Identify the instrument whose turn it is."""
+        waiting = [
+            each for each in self._intake.members.values() if each.service is not Service.IN_SERVICE
+        ]
+        member = min(waiting, key=lambda each: each.probe_at_s)
+        began_s = trio.current_time()
+        await self.bring_up(member)
+        if self.up and self._transport.owed(member.device.unit):
+            # Getting back into step is part of what the probe takes from the others.
+            try:
+                await self._resync(member.device.unit)
+            except TransportError as error:
+                await self.lose(error.reason)
+        if member.service is not Service.IN_SERVICE and self.up:
+            now_s = trio.current_time()
+            # The time between probes is a multiple of what a probe takes from the others.
+            earliest_s = now_s + (now_s - began_s) * (1.0 / PROBE_SHARE - 1.0)
+            member.probe_at_s = max(member.probe_at_s, earliest_s)
+            member.breaker.postpone(earliest_s)
+            self.plan_probes()
+
+    async def bring_up(self, member: Member) -> None:
+        """Identify an instrument and put it into service, or quarantine it."""
+        if not member.breaker.closed:
+            now_s = trio.current_time()
+            member.breaker.hasten(now_s)
+            member.breaker.probe(now_s)
+        epoch = member.breaker.epoch
+        try:
+            fault = await self._try(member)
+        except BaseException:
+            member.breaker.cancel_probe(epoch)
+            raise
+        if self._transport.state is LineState.CLOSED:
+            member.breaker.cancel_probe(epoch)
+            await self.lose("the connection was lost" if fault is None else fault.text)
+        elif fault is not None:
+            await self._give_up_on(member, fault)
+        else:
+            if member.breaker.succeed(epoch):
+                self._report_breaker(member, "it answered")
+            self._enter_service(member)
+
+    async def _try(self, member: Member) -> Fault | None:
+        """Return what keeps an instrument from service, or None."""
+        try:
+            identity = await self._identify(member)
+            self._note_reached()
+            contradiction = identity.contradiction(member.expected)
+            if contradiction is not None:
+                member.answered = False
+                self._events.publish(
+                    IdentityMismatch(
+                        instrument=member.name,
+                        expected=str(member.expected),
+                        found=str(identity),
+                    )
+                )
+                return Fault(IDENTITY_MISMATCH, contradiction)
+            member.identity = identity
+            member.expected = member.expected.merged(identity)
+            member.answered = True
+            if member.safe_reason is not None:
+                await self._run_safe(member)
+            if member.unrestored and member.confirmed and member.tripped is None:
+                await self._restore(member)
+        except DeviceError as error:
+            self._note_reached()
+            return error.fault
+        except (TransportError, ValueError) as error:
+            return _fault(error)
+        return None
+
+    def _enter_service(self, member: Member) -> None:
+        if not member.confirmed:
+            member.service = Service.QUARANTINED
+            member.reason = "it was away, and waits to be rearmed"
+            member.probe_at_s = math.inf
+            self._events.publish(
+                InstrumentQuarantined(instrument=member.name, reason=member.reason)
+            )
+        else:
+            member.service = Service.IN_SERVICE
+            member.lane.held = False
+            member.served = True
+            self._events.publish(
+                InstrumentIdentified(instrument=member.name, identity=str(member.identity))
+            )
+        self.plan_probes()
+
+    async def _restore(self, member: Member) -> None:
+        """Write intended settings again; hazardous ones are left to their owner."""
+        restored: list[str] = []
+        left_out: list[str] = []
+        for name, plan in member.intended.items():
+            if plan.hazardous:
+                left_out.append(name)
+                continue
+            await self._write(plan)
+            restored.append(name)
+        member.unrestored = False
+        if member.intended:
+            self._events.publish(
+                SettingsRestored(
+                    instrument=member.name, settings=tuple(restored), left_out=tuple(left_out)
+                )
+            )
+
+    def next_unsafe(self) -> Member | None:
+        """Return an instrument that has to be driven safe now."""
+        # One that hangs waits for its next try until everybody has had one.
+        return min(
+            (each for each in self._intake.members.values() if each.safe_due),
+            key=lambda each: (each.safe_tries, each.service is not Service.IN_SERVICE),
+            default=None,
+        )
+
+    def others_unsafe(self, member: Member) -> bool:
+        """Return whether others have not had their first try to be driven safe."""
+        return any(
+            each.safe_due and not each.safe_tries
+            for each in self._intake.members.values()
+            if each is not member
+        )
+
+    def require_safe(self, member: Member, reason: str) -> None:
+        """Note that an instrument has to be driven safe."""
+        if self._owe_safe(member, reason):
+            member.safe_due = True
+
+    def require_safe_again(self, member: Member) -> None:
+        """Note that a tripped instrument may have left its safe state."""
+        if member.tripped is not None and member.touched and member.safe_reason is None:
+            self.require_safe(member, member.tripped)
+            self._note_due(member)
+
+    def _owe_safe(self, member: Member, reason: str) -> bool:
+        """Owe driving an instrument safe; return whether that is new."""
+        if member.safe_reason is None and member.device.safe_plans():
+            member.safe_reason = reason
+            member.safe_tries = 0
+            member.safe_told = ReplyChannel()
+            return True
+        return False
+
+    def _note_due(self, member: Member) -> None:
+        if member.safe_reason is not None:
+            self._events.publish(SafeStateDue(instrument=member.name, reason=member.safe_reason))
+
+    async def drive_safe(self, member: Member) -> None:
+        """Drive an instrument safe now, identifying it first if need be."""
+        member.safe_tries += 1
+        if member.service is not Service.IN_SERVICE:
+            await self.bring_up(member)
+            return
+        epochs = self._intake.breaker.epoch, member.breaker.epoch
+        try:
+            await self._run_safe(member)
+        except (TransportError, DeviceError, ValueError) as error:
+            fault = _fault(error)
+        else:
+            self.note_answer(member, epochs)
+            return
+        if self._transport.state is LineState.CLOSED:
+            await self.lose(fault.text)
+        else:
+            # What is owed comes first when a probe brings it back.
+            await self._give_up_on(member, fault)
+
+    async def _run_safe(self, member: Member) -> None:
+        """Write the safe state; what is owed is settled once all of it was taken."""
+        refused: Exception | None = None
+        for plan in member.device.safe_plans():
+            try:
+                await self._insist(member, partial(self._write, plan))
+            except (DeviceError, *_MISFITS) as error:
+                refused = error  # it is there: the rest of the safe state is worth writing
+            else:
+                member.intend(plan)
+        if refused is not None:
+            raise refused
+        reason, member.safe_reason, member.safe_due = member.safe_reason, None, False
+        member.touched = False
+        member.safe_told.send(None)
+        self._events.publish(SafeStateReached(instrument=member.name, reason=reason or ""))
+
+    async def _write(self, plan: Plan[object]) -> None:
+        step, reply = await self.follow(plan, await self.exchange(plan.exchange))
+        step.decode(reply.data)
+
+    def note_unsafe(self, member: Member, error: str) -> None:
+        """Tell who waits that an instrument could not be driven safe yet."""
+        if member.safe_reason is None or not member.safe_due:
+            return
+        member.safe_due = False
+        told, member.safe_told = member.safe_told, ReplyChannel()
+        told.send(error)
+        self._events.publish(
+            SafeStateOwed(instrument=member.name, reason=member.safe_reason, error=error)
+        )
+
+    async def _identify(self, member: Member) -> Identity:
+        return await self._insist(member, lambda: self._run_script(member.device.identify()))
+
+    async def _insist(self, member: Member, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try what is harmless to repeat as often as `ATTEMPTS` says."""
+        others_wait = any(
+            each.service is Service.IN_SERVICE and each is not member
+            for each in self._intake.members.values()
+        )
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await attempt()
+            except ReplyTimeoutError:
+                # Silence takes line time from those that answer: once has to do.
+                if others_wait and not member.breaker.closed:
+                    raise
+            except _MISFITS:
+                pass
+        return await attempt()
+
+    async def _run_script(self, script: Script[T]) -> T:
+        try:
+            exchange = next(script)
+            while True:
+                exchange = script.send((await self.exchange(exchange)).data)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            script.close()
+
+
+def line_fault(error: TransportError) -> Fault:
+    """Return the fault that a transport's error is."""
+    match error:
+        case ReplyTimeoutError():
+            kind = TIMEOUT
+        case ForeignReplyError():
+            kind = FOREIGN_REPLY
+        case FrameError():
+            kind = FRAMING
+        case _:
+            kind = DISCONNECTED
+    return Fault(kind, error.reason, error.received)
+
+
+def _fault(error: TransportError | DeviceError | ValueError) -> Fault:
+    match error:
+        case DeviceError():
+            return error.fault
+        case TransportError():
+            return line_fault(error)
+        case _:
+            return Fault(FRAMING, str(error))
