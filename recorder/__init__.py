@@ -1,0 +1,109 @@
+"""Readings to disk."""
+
+from __future__ import annotations
+
+from .buffer import BatchStream, OverflowPolicy
+from .connection import is_connection_error
+from .errors import (
+    MissingExtraError,
+    NoSamplesError,
+    RecorderError,
+    SinkClosedError,
+    SinkError,
+    TargetExistsError,
+)
+from .events import (
+    ReadsFailed,
+    RecordingEnded,
+    RecordingStarted,
+    SeriesAdded,
+    SeriesRemoved,
+    SourceLost,
+    SourceReturned,
+)
+from .extras import need
+from .lines import decode_lines, encode_lines
+from .load import find_samples, load
+from .pipe import Drainable, pipe
+from .record import GRACE_S, OnError, ReconnectFactory, Recording, record
+from .run import Run, RunInfo, RunState, create_run, find_runs, read_run
+from .schedule import Schedule
+from .sinks import (
+    ArrowSink,
+    BlockingSink,
+    CsvSink,
+    JsonlSink,
+    MemorySink,
+    ParquetSink,
+    PostgresSink,
+    Retryable,
+    SampleSink,
+    SqliteSink,
+    Synchronous,
+)
+from .source import Partition, Partitioned, PollSource, PollSourceAdapter, SourcePartition, Watched
+from .summary import AcquisitionSummary, Counts
+from .wide import to_wide
+from .writing import write_arrow, write_csv, write_jsonl, write_parquet
+
+__all__ = [
+    "GRACE_S",
+    "AcquisitionSummary",
+    "ArrowSink",
+    "BatchStream",
+    "BlockingSink",
+    "Counts",
+    "CsvSink",
+    "Drainable",
+    "JsonlSink",
+    "MemorySink",
+    "MissingExtraError",
+    "NoSamplesError",
+    "OnError",
+    "OverflowPolicy",
+    "ParquetSink",
+    "Partition",
+    "Partitioned",
+    "PollSource",
+    "PollSourceAdapter",
+    "PostgresSink",
+    "ReadsFailed",
+    "ReconnectFactory",
+    "RecorderError",
+    "Recording",
+    "RecordingEnded",
+    "RecordingStarted",
+    "Retryable",
+    "Run",
+    "RunInfo",
+    "RunState",
+    "SampleSink",
+    "Schedule",
+    "SeriesAdded",
+    "SeriesRemoved",
+    "SinkClosedError",
+    "SinkError",
+    "SourceLost",
+    "SourcePartition",
+    "SourceReturned",
+    "SqliteSink",
+    "Synchronous",
+    "TargetExistsError",
+    "Watched",
+    "create_run",
+    "decode_lines",
+    "encode_lines",
+    "find_runs",
+    "find_samples",
+    "is_connection_error",
+    "load",
+    "need",
+    "pipe",
+    "read_run",
+    "record",
+    "to_wide",
+    "write_arrow",
+    "write_csv",
+    "write_jsonl",
+    "write_parquet",
+]
