@@ -1,0 +1,110 @@
+"""Supervision trees for the lab bench."""
+
+from __future__ import annotations
+
+from actors import (
+    Action,
+    Cause,
+    CommandError,
+    CommandState,
+    Event,
+    Identity,
+    Instrument,
+    Observer,
+    Priority,
+    Reading,
+    RefusedError,
+    Sample,
+    Setting,
+    Ticket,
+)
+from actors.instruments.alicat import (
+    FlowController,
+    FlowMeter,
+    PressureController,
+    PressureMeter,
+)
+from actors.instruments.scpi import (
+    Multimeter,
+    PowerSupply,
+    ScpiInstrument,
+    TemperatureController,
+)
+from recorder import (
+    AcquisitionSummary,
+    CsvSink,
+    OverflowPolicy,
+    Recording,
+    SqliteSink,
+    pipe,
+    record,
+)
+
+from .config import Config, load_config
+from .fleet import Fleet
+from .group import (
+    DeviceAdded,
+    DeviceCloseFailed,
+    DeviceGroup,
+    DeviceRemoved,
+    DeviceResult,
+    ErrorPolicy,
+    FleetClosedError,
+    FleetError,
+)
+from .mistakes import ConfigError, Mistake
+from .opening import open_tree
+from .run import RunError, RunResult, run_bench
+from .spec import TreeSpec
+from .tree import Tree
+
+__all__ = [
+    "AcquisitionSummary",
+    "Action",
+    "Cause",
+    "CommandError",
+    "CommandState",
+    "Config",
+    "ConfigError",
+    "CsvSink",
+    "DeviceAdded",
+    "DeviceCloseFailed",
+    "DeviceGroup",
+    "DeviceRemoved",
+    "DeviceResult",
+    "ErrorPolicy",
+    "Event",
+    "Fleet",
+    "FleetClosedError",
+    "FleetError",
+    "FlowController",
+    "FlowMeter",
+    "Identity",
+    "Instrument",
+    "Mistake",
+    "Multimeter",
+    "Observer",
+    "OverflowPolicy",
+    "PowerSupply",
+    "PressureController",
+    "PressureMeter",
+    "Priority",
+    "Reading",
+    "Recording",
+    "RefusedError",
+    "RunError",
+    "RunResult",
+    "Sample",
+    "ScpiInstrument",
+    "Setting",
+    "SqliteSink",
+    "TemperatureController",
+    "Ticket",
+    "Tree",
+    "TreeSpec",
+    "load_config",
+    "open_tree",
+    "pipe",
+    "record",
+    "run_bench",
+]

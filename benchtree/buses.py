@@ -1,0 +1,231 @@
+"""The buses of a tree: made from specifications, owned by the tree, real or simulated."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final, Protocol
+
+from attrs import define, evolve
+
+from actors import Bus, Events, Instrument, current_clock
+from transports import (
+    SERIAL,
+    Address,
+    BorrowedTransport,
+    BusProfile,
+    ByteStream,
+    DeviceModel,
+    EchoModel,
+    Framing,
+    HostedTransport,
+    Lines,
+    MemoryHost,
+    Owner,
+    Resync,
+    SimLine,
+    StreamTransport,
+    Transport,
+    canonical_key,
+    claim,
+    default_profile,
+    make_transport,
+    parse_address,
+    resolve_key,
+)
+
+from .spec import BusSpec, InstrumentSpec
+
+
+class Stage(Protocol):
+    """Where the simulated buses of a tree come from, when not from the tree itself."""
+
+    def line(self, bus: str, model: DeviceModel) -> SimLine:
+        """Return the line that stands in for a bus."""
+        ...
+
+    def wrap(self, bus: str, stream: ByteStream) -> ByteStream:
+        """Return what the bus's transport uses in place of a new connection."""
+        ...
+
+
+@define(eq=False)
+class _Entry:
+    bus: Bus
+    # The canonical name with the host looked up, which tells whether two names are one port.
+    key: str
+    framing: Framing
+    # The right to use the port; None where it is simulated.
+    owner: Owner | None = None
+
+
+class Buses:
+    """The buses of one tree.
+
+    Attributes:
+        lines: The simulated lines by bus name, where buses are simulated.
+    """
+
+    def __init__(self, tree: str, events: Events, *, sim: bool, stage: Stage | None) -> None:
+        """Start without buses."""
+        self.lines: dict[str, SimLine] = {}
+        self._tree: Final = tree
+        self._events = events
+        self._sim = sim
+        self._stage = stage
+        self._entries: dict[str, _Entry] = {}
+        self._sequence = itertools.count(1)
+
+    def __iter__(self) -> Iterator[Bus]:
+        """Iterate over the buses in the order they were made."""
+        return iter([entry.bus for entry in self._entries.values()])
+
+    def __getitem__(self, name: str) -> Bus:
+        """Return a bus by name."""
+        return self._entries[name].bus
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._entries)
+
+    def free_name(self, wanted: str) -> str:
+        """Return the name wanted, with a number where it is taken."""
+        names = itertools.chain([wanted], (f"{wanted}-{number}" for number in itertools.count(2)))
+        return next(name for name in names if name not in self._entries)
+
+    async def find(self, address: str) -> Bus | None:
+        """Return the bus at an address, by whatever name it goes there, or None.
+
+        Raises:
+            AddressError: The address cannot be understood.
+        """
+        entry = self._at(await self._key(parse_address(address)))
+        return None if entry is None else entry.bus
+
+    def find_lent(self, lent: Transport) -> Bus | None:
+        """Return the bus that uses this very transport, or None."""
+        entry = self._at(_lent_key(lent))
+        return None if entry is None else entry.bus
+
+    def host(self, spec: BusSpec, lent: Transport, driver: type[Instrument]) -> Bus:
+        """Make a bus of a transport that its owner opens and closes."""
+        key = _lent_key(lent)
+        profile = spec.profile or driver.profiles.get("serial", SERIAL)
+        return self._add(spec, BorrowedTransport(lent, key), profile, key, driver.framing, None)
+
+    def check_fit(self, bus: Bus, spec: InstrumentSpec) -> None:
+        """Check that an instrument can join a bus.
+
+        Raises:
+            ValueError: Its driver tells replies apart differently from the others'.
+        """
+        if self._entries[bus.name].framing != spec.driver.framing:
+            raise ValueError(f"{spec.name}: {spec.driver.__name__} cannot share the bus {bus.name}")
+
+    async def make(self, spec: BusSpec, instruments: Sequence[InstrumentSpec]) -> Bus:
+        """Make a bus for these instruments, and become its owner.
+
+        Raises:
+            AddressError: The address cannot be understood.
+            PortOwnedError: Another tree has the bus.
+            ValueError: The name or the port is taken here, or the drivers do not fit.
+        """
+        if spec.name in self._entries:
+            raise ValueError(f"a bus named {spec.name} exists already")
+        address = parse_address(spec.address)
+        drivers = [each.driver for each in instruments]
+        usual = (each.profiles.get(address.scheme) for each in drivers)
+        profile = spec.profile or next(filter(None, usual), default_profile(address))
+        if address.scheme == "serial" and "?" not in spec.address:
+            settings = (each.serial_settings for each in drivers)
+            address = evolve(address, options=next(filter(None, settings), address.options))
+        framings = {each.driver.framing for each in instruments} or {Lines()}
+        if len(framings) > 1:
+            raise ValueError(f"{spec.name}: the drivers on one bus frame their replies differently")
+        framing = framings.pop()
+        hosting = next((each.hosting for each in drivers), None)
+        if any(each.hosting is not hosting for each in drivers):
+            raise ValueError(f"{spec.name}: one bus is driven by one library")
+        key = await self._key(address)
+        if (other := self._at(key)) is not None:
+            raise ValueError(f"{spec.name}: {spec.address} is the port of {other.bus.name} already")
+        transport: Transport
+        owner: Owner | None = None
+        if self._simulated(address):
+            connect = self._simulate(spec.name, address, instruments, profile)
+            transport = (
+                StreamTransport(key, connect, framing, profile)
+                if hosting is None
+                else HostedTransport(key, connect, hosting, profile)
+            )
+        else:
+            transport = make_transport(address, framing=framing, profile=profile, hosting=hosting)
+            owner = await current_clock().run_sync(lambda: claim(key, tree=self._tree))
+        return self._add(spec, transport, profile, key, framing, owner)
+
+    def _add(
+        self,
+        spec: BusSpec,
+        transport: Transport,
+        profile: BusProfile,
+        key: str,
+        framing: Framing,
+        owner: Owner | None,
+    ) -> Bus:
+        bus = Bus(
+            spec.name,
+            transport,
+            profile,
+            events=self._events,
+            sequence=self._sequence,
+            tree=self._tree,
+            breaker=spec.breaker,
+            required=spec.required,
+        )
+        self._entries[spec.name] = _Entry(bus, key, framing, owner)
+        return bus
+
+    def forget(self, bus: Bus) -> None:
+        """Give up a bus that does not run any more: others may own it."""
+        entry = self._entries.pop(bus.name)
+        self.lines.pop(bus.name, None)
+        if entry.owner is not None:
+            entry.owner.release()
+
+    def _at(self, key: str) -> _Entry | None:
+        return next((entry for entry in self._entries.values() if entry.key == key), None)
+
+    def _simulated(self, address: Address) -> bool:
+        return self._sim or address.scheme == "sim"
+
+    async def _key(self, address: Address) -> str:
+        if self._simulated(address):
+            return f"sim:{canonical_key(address).removeprefix('sim:')}"
+        return await resolve_key(address)
+
+    def _simulate(
+        self,
+        name: str,
+        address: Address,
+        instruments: Sequence[InstrumentSpec],
+        profile: BusProfile,
+    ) -> Callable[[], Awaitable[ByteStream]]:
+        asked = [each.unit_id or each.driver.default_unit for each in instruments]
+        units = address.units or asked
+        # Something must be on the line, even where no instrument is.
+        model = instruments[0].driver.simulate(units) if instruments else EchoModel()
+        stage = self._stage
+        line = self.lines[name] = SimLine(model) if stage is None else stage.line(name, model)
+        # Only a network connection takes what is late with it when it is closed.
+        host = MemoryHost(line, keeps_late=profile.resync is not Resync.REOPEN)
+
+        async def connect() -> ByteStream:
+            stream = await host.connect()
+            return stream if stage is None else stage.wrap(name, stream)
+
+        return connect
+
+
+def _lent_key(lent: Transport) -> str:
+    # Two transports may name one port; that they are one object is what counts.
+    return f"object:{id(lent):x}"

@@ -1,0 +1,250 @@
+"""What goes wrong in a simulation, and when: planned, seeded, printable, repeatable."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from random import Random
+from typing import Final
+
+import cattrs
+from attrs import evolve, field, frozen, validators
+
+from .spec import TreeSpec
+
+
+class FaultKind(Enum):
+    """What can go wrong. Line faults name a bus, the others say what they name."""
+
+    LATE = "late"
+    """The next `count` replies come `by_s` seconds late."""
+    LOST = "lost"
+    """The next `count` replies never come."""
+    GARBLED = "garbled"
+    """A byte of the next `count` replies is wrong."""
+    TRUNCATED = "truncated"
+    """Only half of the next `count` replies comes."""
+    DUPLICATED = "duplicated"
+    """The next `count` replies come twice."""
+    FOREIGN = "foreign"
+    """Other bytes come in place of the next `count` replies."""
+    SLOW = "slow"
+    """Every reply takes `by_s` seconds longer, for `for_s` seconds."""
+    HANG = "hang"
+    """The device is silent for `for_s` seconds."""
+    UNPLUG = "unplug"
+    """The line is unplugged for `for_s` seconds."""
+    RESET = "reset"
+    """The device loses its settings."""
+    CRASH = "crash"
+    """The actor fails as it sends its next `count` requests; a task of yours at once."""
+    CRASH_WAITING = "crash_waiting"
+    """The bus's actor fails while it waits for its next reply."""
+    CRASH_DECODING = "crash_decoding"
+    """The bus's actor fails as it decodes its next value."""
+    CLOCK_STEP = "clock_step"
+    """The wall clock jumps by `by_s` seconds; names nothing."""
+    SLOW_SINK = "slow_sink"
+    """Every write to the recording takes `by_s` seconds, for `for_s` seconds."""
+    FAILING_SINK = "failing_sink"
+    """Every write to the recording fails, for `for_s` seconds."""
+    DISK_FULL = "disk_full"
+    """Every write to the recording finds no space, for `for_s` seconds."""
+
+
+@frozen(kw_only=True)
+class PlannedFault:
+    """One thing that goes wrong.
+
+    Attributes:
+        at_s: When, in seconds from the start of the simulation.
+        kind: What.
+        target: The bus it concerns, "actor.NAME" for the crash of a task of yours, or the
+            recording for sink faults; "" for the wall clock.
+        unit: Which unit's replies or silence, where several share the bus; "" for all.
+        for_s: How long, in seconds, for faults that last.
+        by_s: By how much, in seconds, for delays and steps.
+        count: How many replies or crashes.
+    """
+
+    at_s: float = field(validator=validators.ge(0.0))
+    kind: FaultKind
+    target: str = ""
+    unit: str = ""
+    for_s: float = field(default=0.0, validator=validators.ge(0.0))
+    by_s: float = 0.0
+    count: int = field(default=1, validator=validators.ge(1))
+
+
+@frozen(kw_only=True)
+class FaultRate:
+    """How often one kind of fault happens, and how hard.
+
+    Attributes:
+        per_hour: On average, per target and hour.
+        for_s: The shortest and the longest it lasts, in seconds.
+        by_s: The smallest and the largest delay or step, in seconds.
+        count: The fewest and the most replies or crashes.
+    """
+
+    per_hour: float = field(validator=validators.ge(0.0))
+    for_s: tuple[float, float] = (0.0, 0.0)
+    by_s: tuple[float, float] = (0.0, 0.0)
+    count: tuple[int, int] = (1, 1)
+
+
+HEAVY: Final[Mapping[FaultKind, FaultRate]] = {
+    FaultKind.LATE: FaultRate(per_hour=60, by_s=(0.05, 1.4)),
+    FaultKind.LOST: FaultRate(per_hour=30, count=(1, 4)),
+    FaultKind.GARBLED: FaultRate(per_hour=20, count=(1, 3)),
+    FaultKind.TRUNCATED: FaultRate(per_hour=15, count=(1, 2)),
+    FaultKind.DUPLICATED: FaultRate(per_hour=20, count=(1, 2)),
+    FaultKind.FOREIGN: FaultRate(per_hour=10),
+    FaultKind.SLOW: FaultRate(per_hour=4, for_s=(1, 20), by_s=(0.01, 0.3)),
+    FaultKind.HANG: FaultRate(per_hour=6, for_s=(1, 60)),
+    FaultKind.UNPLUG: FaultRate(per_hour=6, for_s=(0.5, 60)),
+    FaultKind.RESET: FaultRate(per_hour=3),
+    FaultKind.CRASH: FaultRate(per_hour=4),
+    FaultKind.CRASH_WAITING: FaultRate(per_hour=3),
+    FaultKind.CRASH_DECODING: FaultRate(per_hour=3),
+    FaultKind.CLOCK_STEP: FaultRate(per_hour=6, by_s=(-3600, 3600)),
+    FaultKind.SLOW_SINK: FaultRate(per_hour=4, for_s=(1, 20), by_s=(0.1, 3.0)),
+    FaultKind.FAILING_SINK: FaultRate(per_hour=3, for_s=(0.1, 5)),
+    FaultKind.DISK_FULL: FaultRate(per_hour=3, for_s=(0.1, 20)),
+}
+"""A bench at its worst: every line in trouble every minute."""
+
+LEVELS: Final[Mapping[str, Mapping[FaultKind, FaultRate]]] = {
+    "none": {},
+    "light": {kind: evolve(rate, per_hour=rate.per_hour / 20) for kind, rate in HEAVY.items()},
+    "heavy": HEAVY,
+}
+"""Ready-made rates by name."""
+
+OF_SINKS: Final = (FaultKind.SLOW_SINK, FaultKind.FAILING_SINK, FaultKind.DISK_FULL)
+"""The faults that name a recording."""
+
+OF_REPLIES: Final = (
+    FaultKind.LATE,
+    FaultKind.LOST,
+    FaultKind.GARBLED,
+    FaultKind.TRUNCATED,
+    FaultKind.DUPLICATED,
+    FaultKind.FOREIGN,
+)
+"""The faults that meet single replies."""
+
+OF_UNITS: Final = (*OF_REPLIES, FaultKind.HANG)
+"""The faults that can concern one unit of several on a bus."""
+
+_CONVERTER: Final = cattrs.Converter(forbid_extra_keys=True)
+
+_ONE_UNIT: Final = 0.7
+"""How often a fault that can concern one unit of a shared bus does."""
+
+
+@frozen
+class FaultPlan:
+    """Everything that goes wrong in one simulation, in order of time.
+
+    Attributes:
+        faults: What happens.
+    """
+
+    faults: tuple[PlannedFault, ...] = ()
+
+    @classmethod
+    def seeded(
+        cls,
+        seed: int,
+        tree: TreeSpec,
+        *,
+        duration_s: float,
+        rates: Mapping[FaultKind, FaultRate],
+    ) -> FaultPlan:
+        """Return a plan for `duration_s` seconds of a tree; the same seed gives the same plan."""
+        random = Random(f"faults {seed}")  # noqa: S311 - repeatable, no secret
+        faults: list[PlannedFault] = []
+        for kind, rate in rates.items():
+            if rate.per_hour == 0.0:
+                continue
+            for target in _targets(kind, tree):
+                at_s = random.expovariate(rate.per_hour / 3600)
+                while at_s < duration_s:
+                    faults.append(
+                        PlannedFault(
+                            at_s=round(at_s, 6),
+                            kind=kind,
+                            target=target,
+                            unit=_unit(kind, target, tree, random),
+                            for_s=round(random.uniform(*rate.for_s), 6),
+                            by_s=round(random.uniform(*rate.by_s), 6),
+                            count=random.randint(*rate.count),
+                        )
+                    )
+                    at_s += random.expovariate(rate.per_hour / 3600)
+        return cls(
+            tuple(sorted(faults, key=lambda each: (each.at_s, each.kind.value, each.target)))
+        )
+
+    @property
+    def ends_s(self) -> float:
+        """When the last fault is over, in seconds from the start."""
+        return max((each.at_s + each.for_s for each in self.faults), default=0.0)
+
+    def to_toml(self) -> str:
+        """Return the plan as a TOML document that `from_toml` reads."""
+        tables: list[str] = []
+        for each in self.faults:
+            lines = ["[[fault]]", f"at_s = {each.at_s!r}", f'kind = "{each.kind.value}"']
+            if each.target:
+                lines.append(f'target = "{each.target}"')
+            if each.unit:
+                lines.append(f'unit = "{each.unit}"')
+            lines += [f"{name} = {value!r}" for name, value in _numbers(each).items() if value]
+            tables.append("\n".join(lines))
+        return "\n\n".join(tables) + ("\n" if tables else "")
+
+    @classmethod
+    def from_toml(cls, text: str) -> FaultPlan:
+        """Read a plan.
+
+        Raises:
+            ValueError: The text is no TOML, or a fault in it is not understood.
+        """
+        faults: list[PlannedFault] = []
+        for number, table in enumerate(tomllib.loads(text).get("fault", ()), start=1):
+            try:
+                faults.append(_CONVERTER.structure(table, PlannedFault))
+            except cattrs.BaseValidationError as error:
+                kinds = ", ".join(each.value for each in FaultKind)
+                wrong = "; ".join(cattrs.transform_error(error, f"fault {number}"))
+                raise ValueError(f"{wrong}; each needs at_s and a kind among {kinds}") from error
+        return cls(tuple(sorted(faults, key=lambda each: each.at_s)))
+
+
+def _targets(kind: FaultKind, tree: TreeSpec) -> Sequence[str]:
+    buses = [each.name for each in tree.buses]
+    if kind is FaultKind.CLOCK_STEP:
+        return ("",)
+    if kind in OF_SINKS:
+        return [each.name for each in tree.recordings]
+    if kind is FaultKind.CRASH:
+        return [*buses, *(f"actor.{each.name}" for each in tree.actors)]
+    return buses
+
+
+def _unit(kind: FaultKind, bus: str, tree: TreeSpec, random: Random) -> str:
+    units = [each.unit_id for each in tree.instruments if each.bus == bus and each.unit_id]
+    if kind in OF_UNITS and len(units) > 1 and random.random() < _ONE_UNIT:
+        return random.choice(units)
+    return ""
+
+
+def _numbers(fault: PlannedFault) -> Mapping[str, float]:
+    return {
+        "for_s": fault.for_s,
+        "by_s": fault.by_s,
+        "count": fault.count if fault.count != 1 else 0,
+    }

@@ -1,0 +1,636 @@
+"""What must hold on every trace of a simulated bench, checked while it runs.
+
+A violation is noted with its instant and never raised, so that a run shows all it has.
+Two sources are compared: the events of the tree, and what the simulated lines saw.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from attrs import define, field, frozen
+
+from actors import (
+    BreakerChanged,
+    BreakerPolicy,
+    BreakerState,
+    BusOpened,
+    Cause,
+    ChildEnded,
+    ChildRestarting,
+    ChildStarted,
+    CommandMoved,
+    CommandRefused,
+    CommandState,
+    Event,
+    Instrument,
+    InstrumentIdentified,
+    InstrumentQuarantined,
+    Intensity,
+    LaneRearmed,
+    LaneTripped,
+    SafeStateDue,
+    SafeStateFailed,
+    SafeStateReached,
+    Setting,
+    SupervisorGaveUp,
+)
+
+from .spec import TreeSpec
+
+PLANNED_CRASH: Final = "a planned crash"
+"""The text of the failures that a fault plan causes; any other failure is a violation."""
+
+URGENT_S: Final = 15.0
+"""How long an emergency may go without an outcome: the cut, getting into step, identifying."""
+
+ONE_OUTCOME: Final = "exactly one outcome per accepted command"
+PROMPT: Final = "outcomes are prompt"
+TABLE: Final = "states move along the table"
+NUMBERS: Final = "numbers rise"
+BALANCED: Final = "accepted = completed + failed"
+ONE_IN_FLIGHT: Final = "one exchange in flight per bus"
+WITHDRAWN: Final = "what was withdrawn or refused never reaches the wire"
+OWN_REPLY: Final = "no reply to the wrong question"
+OPEN_REFUSES: Final = "nothing passes an open breaker"
+BREAKER_SCHEDULE: Final = "a breaker waits as long as its failures in a row say"
+IDENTITY_FIRST: Final = "identity before anything else"
+READS_ONLY: Final = "after a trip only reads until rearm"
+TRIP_EMPTIES: Final = "a trip empties the lane of writes"
+ONE_SAFE_STATE: Final = "one safe-state sequence per loss of control"
+OWED_FIRST: Final = "owed safe states come before service"
+HAZARD_ASKED: Final = "nothing hazardous unless it was asked for"
+SAFE_AT_END: Final = "everything is safe at the end, or named"
+PLANNED_ONLY: Final = "no crash but planned ones"
+RESTART_ORDER: Final = "children stop in reverse and start in order"
+INTENSITY: Final = "a supervisor bears its intensity, and no more"
+NOTHING_LEFT: Final = "nothing is left after stop"
+
+_NEXT: Final = {
+    CommandState.QUEUED: {CommandState.DISPATCHED, CommandState.FAILED},
+    CommandState.DISPATCHED: {CommandState.ACKNOWLEDGED, CommandState.FAILED},
+    CommandState.ACKNOWLEDGED: {CommandState.COMPLETED, CommandState.FAILED},
+    CommandState.COMPLETED: set[CommandState](),
+    CommandState.FAILED: set[CommandState](),
+}
+
+_ROUNDING_S: Final = 1e-6
+
+
+@frozen
+class Violation:
+    """An invariant that did not hold.
+
+    Attributes:
+        at_s: When, in simulated seconds.
+        invariant: Which.
+        text: What was seen.
+    """
+
+    at_s: float
+    invariant: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return f"{self.at_s:.6f} s: {self.invariant}: {self.text}"
+
+
+@define(eq=False)
+class _Life:
+    """What is known of one accepted command."""
+
+    bus: str
+    instrument: str
+    command: str
+    state: CommandState
+    since_s: float
+    writes: bool
+    urgent: bool
+
+
+@define(eq=False)
+class _Place:
+    """What is known of one instrument.
+
+    Attributes:
+        firsts: What it may be asked as soon as its bus is open.
+        safe_requests: What drives it safe.
+        hazards: The requests that can do harm, of settings that are on or off.
+        identified: Whether it was identified since its bus was opened.
+        unsafe: Whether it was tripped and not driven safe since.
+        named: Whether somebody was told that it could not be driven safe.
+    """
+
+    bus: str
+    firsts: frozenset[bytes]
+    safe_requests: tuple[bytes, ...]
+    hazards: frozenset[bytes]
+    identified: bool = False
+    tripped: bool = False
+    unsafe: bool = False
+    named: bool = False
+    was_tripped: bool = False
+
+
+@define(eq=False)
+class _Waiting:
+    """What is known of one breaker."""
+
+    policy: BreakerPolicy
+    open: bool = False
+    openings: int = 0
+
+
+@define(eq=False)
+class _Group:
+    """What is known of one supervisor."""
+
+    intensity: Intensity
+    order: Sequence[str] = ()
+    restarts: deque[float] = field(factory=deque[float])
+    # Whether a child has ended by itself since the last restart was decided.
+    ended: bool = False
+    # The children that restart together, until all are started.
+    starting: list[str] = field(factory=list[str])
+    started: list[str] = field(factory=list[str])
+    stopped: list[str] = field(factory=list[str])
+
+    def precedes(self, child: str) -> bool:
+        """Return whether a child comes before the last that is to restart."""
+        if not self.starting or child not in self.order:
+            return True
+        return self.order.index(child) <= self.order.index(self.starting[-1])
+
+
+class Invariants:
+    """Watches one tree.
+
+    Attributes:
+        prompt_s: How long an accepted command may go without an outcome, in seconds.
+        checked: How often each invariant was looked at.
+        violations: Those that did not hold.
+        outcomes: Commands by how they ended: "completed", or the cause.
+        refused: Refusals by cause.
+        accepted: How many commands were accepted.
+        restarts: How often children were started again.
+        openings: How often breakers opened.
+        gave_up: The supervisors that gave up.
+    """
+
+    def __init__(self, spec: TreeSpec, prompt_s: float) -> None:
+        """Expect what follows from `spec`."""
+        self.prompt_s = prompt_s
+        self.checked: Counter[str] = Counter()
+        self.violations: list[Violation] = []
+        self.outcomes: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.accepted = 0
+        self.restarts = 0
+        self.openings = 0
+        self.gave_up: set[str] = set()
+        self._last_seq = 0
+        self._alive: dict[int, _Life] = {}
+        self._in_flight: dict[str, int] = {}
+        # What each request was answered with, by bus and the instant it was sent, in ns.
+        self._answers: defaultdict[str, dict[int, list[bytes]]] = defaultdict(dict)
+        self._places: dict[str, _Place] = {}
+        self._on: defaultdict[str, list[_Place]] = defaultdict(list)
+        self._breakers = {each.name: _Waiting(each.breaker) for each in spec.buses}
+        for each in spec.instruments:
+            # Events do not tell a bus from an instrument of the same name.
+            known = self._breakers.pop(each.name, None)
+            if known is None:
+                self._breakers[each.name] = _Waiting(each.breaker)
+        self._groups = {
+            f"supervisor.{each.name}": _Group(
+                each.intensity, [f"{kind.value}.{name}" for kind, name in each.children]
+            )
+            for each in spec.supervisors
+        }
+        # The buses that were opened and have been asked nothing yet.
+        self._fresh: set[str] = set()
+        # What must be over as soon as time moves on: buses and instruments.
+        self._overdue: dict[tuple[str, bool], str] = {}
+        self._now_s = 0.0
+
+    def expect(self, holds: object, at_s: float, invariant: str, text: str) -> None:
+        """Note that an invariant was looked at, and a violation unless it holds."""
+        self.checked[invariant] += 1
+        if not holds:
+            self._note(at_s, invariant, text)
+
+    def _note(self, at_s: float, invariant: str, text: str) -> None:
+        self.violations.append(Violation(at_s, invariant, text))
+
+    def learn(self, instrument: Instrument) -> None:
+        """Take note of an instrument that was put on its bus."""
+        script = instrument.identify()
+        identity = next(script)
+        script.close()
+        # Where the question was cut short, a fence follows it: harmless as well.
+        fence = instrument.fence([identity])
+        firsts = {each.request for each in (identity, fence) if each is not None}
+        hazards = {
+            instrument.plan(setting.to(value), confirm=True).exchange.request
+            for setting in instrument.parameters.values()
+            if isinstance(setting, Setting)
+            for value in (setting.limits.choices or ((False, True) if setting.type is bool else ()))
+            if setting.limits.is_hazardous(value)
+        }
+        safe = tuple(plan.exchange.request for plan in instrument.safe_plans())
+        place = _Place(instrument.bus.name, frozenset(firsts), safe, frozenset(hazards))
+        self._places[instrument.name] = place
+        self._on[place.bus].append(place)
+
+    def is_unsafe(self, instrument: str) -> bool:
+        """Return whether an instrument was tripped and has not been driven safe since."""
+        place = self._places.get(instrument)
+        return place is not None and place.unsafe
+
+    def note_named(self, instrument: str) -> None:
+        """Note that somebody was told that an instrument could not be driven safe."""
+        if instrument in self._places:
+            self._places[instrument].named = True
+
+    def is_named(self, instrument: str) -> bool:
+        """Return whether somebody was told that an instrument could not be driven safe."""
+        place = self._places.get(instrument)
+        return place is not None and place.named
+
+    def is_tripped(self, instrument: str) -> bool:
+        """Return whether an instrument was tripped and has not been rearmed since."""
+        place = self._places.get(instrument)
+        return place is not None and place.tripped
+
+    # What happens.
+
+    def observe(self, event: Event) -> None:  # noqa: PLR0912 - one case per event
+        """Take one event of the tree."""
+        at_s = event.mono_ns / 1e9
+        if at_s > self._now_s:
+            self._move_on(at_s)
+        match event:
+            case CommandMoved():
+                self._command(event, at_s)
+            case CommandRefused():
+                self.refused[event.cause.value] += 1
+            case BreakerChanged():
+                self._breaker(event, at_s)
+            case BusOpened(bus=bus):
+                self._fresh.add(bus)
+                for place in self._on[bus]:
+                    place.identified = False
+            case InstrumentIdentified(instrument=name):
+                self._in_service(name)
+            case InstrumentQuarantined(instrument=name):
+                self._overdue[name, False] = "it was quarantined"
+            case LaneTripped(instrument=name):
+                self._trip(name, at_s)
+            case LaneRearmed(instrument=name):
+                self._rearm(name, at_s)
+            case SafeStateDue(instrument=name):
+                self._due(name)
+            case SafeStateReached(instrument=name):
+                self._safe(name, at_s)
+            case SafeStateFailed(instrument=name):
+                self.note_named(name)
+            case ChildStarted():
+                self._child_started(event, at_s)
+            case ChildEnded():
+                self._child_ended(event, at_s)
+            case ChildRestarting():
+                self._child_restarting(event, at_s)
+            case SupervisorGaveUp(supervisor=name):
+                self._gave_up(name, at_s)
+            case _:
+                pass
+
+    def see(self, bus: str, asked: bytes, at_ns: int, answers: Sequence[bytes]) -> None:
+        """Take what a line was asked, and what may be taken for the answer."""
+        at_s = at_ns / 1e9
+        said = self._answers[bus].setdefault(at_ns, [])
+        said += answers
+        if bus in self._fresh:
+            self._fresh.discard(bus)
+            places = self._on[bus]
+            self.expect(
+                not places or any(asked in place.firsts for place in places),
+                at_s,
+                IDENTITY_FIRST,
+                f"{bus} was asked {asked!r} as soon as it was open",
+            )
+        for name, place in self._places.items():
+            if place.bus == bus and asked in place.hazards:
+                self._hazard(name, place, asked, at_s)
+
+    def finish(self, at_s: float) -> None:
+        """Check what must be true once the tree has stopped."""
+        self._move_on(at_s)
+        left = sorted(self._alive)
+        self.expect(not left, at_s, ONE_OUTCOME, f"{len(left)} commands never ended: {left[:5]}")
+        ended = sum(self.outcomes.values())
+        self.expect(
+            self.accepted == ended, at_s, BALANCED, f"{self.accepted} accepted, {ended} ended"
+        )
+        for name, place in self._places.items():
+            if place.safe_requests:
+                self.expect(
+                    place.was_tripped and (place.named or not place.unsafe),
+                    at_s,
+                    SAFE_AT_END,
+                    f"{name} was neither driven safe nor named",
+                )
+
+    def check_promptness(self, at_s: float) -> None:
+        """Check that no accepted command waits longer than it may."""
+        for seq, life in self._alive.items():
+            within_s = URGENT_S if life.urgent else self.prompt_s
+            self.expect(
+                at_s - life.since_s <= within_s,
+                at_s,
+                PROMPT,
+                f"command {seq} of {life.instrument} has waited since {life.since_s:.3f} s",
+            )
+
+    def _move_on(self, at_s: float) -> None:
+        """Look at what had to be over in the instant that is past."""
+        self._now_s = at_s
+        if not self._overdue:
+            return
+        for (name, is_bus), why in self._overdue.items():
+            left = [
+                seq
+                for seq, life in self._alive.items()
+                if (life.bus if is_bus else life.instrument) == name and not life.urgent
+            ]
+            self.expect(not left, at_s, PROMPT, f"{name}: {why}, and commands {left[:5]} go on")
+        self._overdue.clear()
+
+    # Commands.
+
+    def _command(self, event: CommandMoved, at_s: float) -> None:
+        if event.state is CommandState.QUEUED:
+            self._accepted(event, at_s)
+            return
+        life = self._alive.get(event.seq)
+        if life is None:
+            self.expect(
+                False,
+                at_s,
+                ONE_OUTCOME,
+                f"command {event.seq} moved to {event.state.name} after its end",
+            )
+            return
+        self.checked[TABLE] += 1
+        if event.state not in _NEXT[life.state]:
+            text = f"command {event.seq} went from {life.state.name} to {event.state.name}"
+            self._note(at_s, TABLE, text)
+        if event.state is CommandState.DISPATCHED:
+            self._dispatched(event, at_s)
+        if event.state.final:
+            self._ended(event, at_s)
+        life.state = event.state
+
+    def _accepted(self, event: CommandMoved, at_s: float) -> None:
+        # Who waited for room was given a number before.
+        self.checked[NUMBERS] += 1
+        if event.seq in self._alive:
+            self._note(at_s, NUMBERS, f"{event.seq} was given twice")
+        self.accepted += 1
+        self._alive[event.seq] = _Life(
+            event.bus,
+            event.instrument,
+            event.command,
+            event.state,
+            at_s,
+            event.writes,
+            event.urgent,
+        )
+        if not event.urgent:
+            self._check_open(event, at_s, "accepted")
+
+    def _check_open(self, event: CommandMoved, at_s: float, step: str) -> None:
+        self.checked[OPEN_REFUSES] += 1
+        for name in (event.bus, event.instrument):
+            breaker = self._breakers.get(name)
+            if breaker is not None and breaker.open:
+                text = f"{event.instrument}: {event.command} was {step} while {name} was open"
+                self._note(at_s, OPEN_REFUSES, text)
+
+    def _dispatched(self, event: CommandMoved, at_s: float) -> None:
+        self.checked[ONE_IN_FLIGHT] += 1
+        other = self._in_flight.get(event.bus)
+        if other is not None:
+            text = f"{event.bus}: command {event.seq} was sent while {other} was in flight"
+            self._note(at_s, ONE_IN_FLIGHT, text)
+        self._in_flight[event.bus] = event.seq
+        place = self._places.get(event.instrument)
+        if place is None or event.urgent:
+            return
+        self._check_open(event, at_s, "sent")
+        self.checked[IDENTITY_FIRST] += 1
+        if not place.identified:
+            text = f"{event.instrument}: {event.command} was sent before it was identified"
+            self._note(at_s, IDENTITY_FIRST, text)
+        self.checked[OWED_FIRST] += 1
+        if place.unsafe:
+            text = f"{event.instrument}: {event.command} was sent before it was driven safe"
+            self._note(at_s, OWED_FIRST, text)
+        self.checked[READS_ONLY] += 1
+        if place.tripped and event.writes:
+            self._note(at_s, READS_ONLY, f"{event.instrument}: {event.command} was sent")
+
+    def _ended(self, event: CommandMoved, at_s: float) -> None:
+        del self._alive[event.seq]
+        if self._in_flight.get(event.bus) == event.seq:
+            del self._in_flight[event.bus]
+        completed = event.state is CommandState.COMPLETED
+        self.outcomes["completed" if completed else (event.cause or Cause.CRASHED).value] += 1
+        if completed and event.sent_ns is not None:
+            answers = self._answers[event.bus]
+            said = answers.get(event.sent_ns, [])
+            self.checked[OWN_REPLY] += 1
+            if not any(event.reply in each for each in said):
+                text = (
+                    f"{event.instrument}: {event.command} was answered {event.reply!r}, "
+                    f"its own answer was {said}"
+                )
+                self._note(at_s, OWN_REPLY, text)
+            # No later exchange looks back this far.
+            for sent_ns in [each for each in answers if each < event.sent_ns]:
+                del answers[sent_ns]
+
+    # Breakers and identity.
+
+    def _breaker(self, event: BreakerChanged, at_s: float) -> None:
+        self.openings += event.state is BreakerState.OPEN
+        breaker = self._breakers.get(event.name)
+        if breaker is None:
+            return
+        if event.state is BreakerState.CLOSED:
+            breaker.open = False
+            breaker.openings = 0
+        elif event.state is BreakerState.OPEN:
+            breaker.open = True
+            policy = breaker.policy
+            least_s = min(policy.open_s * 2.0 ** min(breaker.openings, 60), policy.max_open_s)
+            breaker.openings += 1
+            wait_s = event.retry_after_s
+            self.expect(
+                wait_s is not None
+                and least_s - _ROUNDING_S
+                <= wait_s
+                <= least_s * (1.0 + policy.jitter) + _ROUNDING_S,
+                at_s,
+                BREAKER_SCHEDULE,
+                f"{event.name} waits {wait_s} s after {breaker.openings} openings in a row, "
+                f"not {least_s:g} s: {event.reason}",
+            )
+            self._overdue[event.name, event.name not in self._places] = "its breaker opened"
+
+    def _in_service(self, name: str) -> None:
+        place = self._places.get(name)
+        if place is not None:
+            place.identified = True
+
+    # Safety.
+
+    def _trip(self, name: str, at_s: float) -> None:
+        left = [
+            seq
+            for seq, life in self._alive.items()
+            if life.instrument == name
+            and life.writes
+            and not life.urgent
+            and life.state is CommandState.QUEUED
+        ]
+        # One may be in hand, waiting for the line to get into step; it is looked at before
+        # its first byte.
+        self.expect(len(left) <= 1, at_s, TRIP_EMPTIES, f"{name}: {left[:5]} still wait")
+        place = self._places.get(name)
+        if place is None:
+            return
+        place.tripped = place.was_tripped = True
+        if place.safe_requests:
+            self.expect(
+                not place.unsafe, at_s, ONE_SAFE_STATE, f"{name} was tripped twice, not safe yet"
+            )
+            place.unsafe, place.named = True, False
+
+    def _due(self, name: str) -> None:
+        place = self._places.get(name)
+        if place is not None:
+            place.unsafe, place.named = True, False
+
+    def _rearm(self, name: str, at_s: float) -> None:
+        place = self._places.get(name)
+        if place is not None:
+            place.tripped = False
+            self.expect(not place.unsafe, at_s, OWED_FIRST, f"{name} was rearmed, not safe yet")
+
+    def _safe(self, name: str, at_s: float) -> None:
+        place = self._places.get(name)
+        if place is not None:
+            self.expect(
+                place.unsafe,
+                at_s,
+                ONE_SAFE_STATE,
+                f"{name} was driven safe though nothing asked for it",
+            )
+            place.unsafe = False
+
+    def _hazard(self, name: str, place: _Place, asked: bytes, at_s: float) -> None:
+        seq = self._in_flight.get(place.bus)
+        life = None if seq is None else self._alive.get(seq)
+        self.expect(
+            life is not None and life.instrument == name and life.writes,
+            at_s,
+            HAZARD_ASKED,
+            f"{name} was told {asked!r}",
+        )
+        self.expect(
+            not place.tripped,
+            at_s,
+            READS_ONLY,
+            f"{name} was told {asked!r}, and is tripped",
+        )
+
+    # Supervision.
+
+    def _group(self, name: str) -> _Group:
+        group = self._groups.get(name)
+        if group is None:
+            bears = Intensity(max_restarts=0) if name == "root" else Intensity()
+            group = self._groups[name] = _Group(bears)
+        return group
+
+    def _child_ended(self, event: ChildEnded, at_s: float) -> None:
+        if event.error is not None and event.supervisor != "root":
+            self.expect(
+                PLANNED_CRASH in event.error,
+                at_s,
+                PLANNED_ONLY,
+                f"{event.child}: {event.error}",
+            )
+        group = self._group(event.supervisor)
+        if event.stopped:
+            group.stopped.append(event.child)
+            return
+        group.ended = True
+        group.stopped.clear()
+
+    def _child_restarting(self, event: ChildRestarting, at_s: float) -> None:
+        self.restarts += 1
+        group = self._group(event.supervisor)
+        # A group restarts in order: one that begins again is another one.
+        if group.ended or group.precedes(event.child):
+            group.ended = False
+            self._spend(group, at_s)
+            self.expect(
+                len(group.restarts) <= group.intensity.max_restarts,
+                at_s,
+                INTENSITY,
+                f"{event.supervisor} restarts {event.child} as number {len(group.restarts)} "
+                f"within {group.intensity.window_s:g} s",
+            )
+            self._check_order(event.supervisor, group, list(reversed(group.stopped)), at_s)
+            group.stopped.clear()
+            group.starting, group.started = [], []
+        group.starting.append(event.child)
+
+    def _child_started(self, event: ChildStarted, at_s: float) -> None:
+        group = self._group(event.supervisor)
+        if event.child in group.starting:
+            group.started.append(event.child)
+            self._check_order(event.supervisor, group, group.started, at_s)
+
+    def _gave_up(self, name: str, at_s: float) -> None:
+        self.gave_up.add(name)
+        group = self._group(name)
+        self._spend(group, at_s)
+        self.expect(
+            len(group.restarts) > group.intensity.max_restarts,
+            at_s,
+            INTENSITY,
+            f"{name} gave up after {len(group.restarts)} failures "
+            f"within {group.intensity.window_s:g} s",
+        )
+
+    def _spend(self, group: _Group, at_s: float) -> None:
+        restarts = group.restarts
+        restarts.append(at_s)
+        while at_s - restarts[0] > group.intensity.window_s + _ROUNDING_S:
+            restarts.popleft()
+
+    def _check_order(self, name: str, group: _Group, seen: Sequence[str], at_s: float) -> None:
+        places = [group.order.index(each) for each in seen if each in group.order]
+        self.expect(
+            all(earlier < later for earlier, later in pairwise(places)),
+            at_s,
+            RESTART_ORDER,
+            f"{name}: {', '.join(seen)}",
+        )

@@ -1,0 +1,203 @@
+"""Simulated benches in pytest: the fixture `bench`, and its markers.
+
+A test that asks for `bench` runs inside a simulation, once for each seed:
+
+    @pytest.mark.seeds(200)
+    @pytest.mark.bench("bench.toml", faults="heavy")
+    async def test_unplug(bench: Bench) -> None: ...
+
+Everything is imported when the first such test runs, not when pytest starts. Tests without
+the fixture are left alone, so that pytest-trio and its virtual clock work beside it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
+
+import pytest
+
+if TYPE_CHECKING:
+    from .faultplan import FaultPlan
+    from .simulate import Bench, Report
+    from .spec import TreeSpec
+
+FIXTURE: Final = "bench"
+
+FAULTS_S: Final = 600.0
+"""How long faults of a level go on unless the marker says otherwise, in seconds."""
+
+VIOLATIONS_SHOWN: Final = 10
+
+
+class BenchFailedError(AssertionError):
+    """A simulated bench violated an invariant."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers."""
+    config.addinivalue_line(
+        "markers",
+        "bench(tree, *, faults=None, faults_for_s=600, limit_s=86400): what the fixture `bench` "
+        "simulates: a file beside the test, a dict of the same tables, or a TreeSpec; faults "
+        "are 'light', 'heavy', a FaultPlan, or the file of one",
+    )
+    config.addinivalue_line(
+        "markers", "seeds(count): simulate the bench this often, each time with another seed"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one test of each seed."""
+    if FIXTURE in metafunc.fixturenames and inspect.iscoroutinefunction(metafunc.function):
+        marker = metafunc.definition.get_closest_marker("seeds")
+        count: int = marker.args[0] if marker is not None else 1
+        metafunc.parametrize(FIXTURE, range(count), indirect=True, ids=_seed_id)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Wrap each test of a simulated bench, before other plugins look for async tests."""
+    for item in items:
+        if (
+            isinstance(item, pytest.Function)
+            and FIXTURE in item.fixturenames
+            and inspect.iscoroutinefunction(item.obj)
+        ):
+            item.obj = _Simulated(item, item.obj)
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> int:
+    """Return the simulated bench of the markers `bench` and `seeds`.
+
+    The test, which must be async, gets the running `benchtree.simulate.Bench`.
+    """
+    if not hasattr(request, "param"):
+        pytest.fail("the fixture `bench` is a running bench; a test that asks for it is async")
+    # The bench exists only while its simulation runs; until then it is its seed.
+    seed: int = request.param
+    return seed
+
+
+class _Simulated:
+    """A test function that runs an async one inside a simulation."""
+
+    # pytest-trio leaves alone what it has wrapped; this brings its own event loop.
+    _trio_test_runner_wrapped = True
+
+    def __init__(self, item: pytest.Function, test: Callable[..., Awaitable[object]]) -> None:
+        self.__name__ = item.name
+        self.__doc__ = test.__doc__
+        self._item = item
+        self._test = test
+
+    def __call__(self, **fixtures: Any) -> None:
+        __tracebackhide__ = True
+        seed: int = fixtures.pop(FIXTURE)
+        path = os.path.relpath(self._item.path, self._item.config.invocation_params.dir)
+        test = self._item.nodeid.partition("::")[2]
+        replay = f"replay it with: pytest {shlex.quote(f'{path}::{test}')}"
+        try:
+            report = self._simulate(seed, fixtures)
+        except BaseException as error:
+            error.add_note(replay)
+            raise
+        if report.violations:
+            shown = [str(each) for each in report.violations[:VIOLATIONS_SHOWN]]
+            failure = BenchFailedError("\n".join(shown))
+            failure.add_note("\n".join([f"seed {seed}, the last of its trace:", *report.last]))
+            failure.add_note(replay)
+            raise failure
+
+    def _simulate(self, seed: int, fixtures: Mapping[str, Any]) -> Report:
+        from .simulate import simulate
+
+        marker = self._item.get_closest_marker("bench")
+        options: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
+        given = marker.args[0] if marker is not None and marker.args else None
+        folder = self._item.path.parent
+        tree = _tree_of(given, folder)
+        faults = options.pop("faults", None)
+        faults_for_s = options.pop("faults_for_s", FAULTS_S)
+        return simulate(
+            seed,
+            partial(self._run, fixtures),
+            bench=tree,
+            faults=_plan_of(faults, seed, tree, faults_for_s, folder),
+            **options,
+        )
+
+    async def _run(self, fixtures: Mapping[str, Any], bench: Bench) -> None:
+        import trio
+
+        # What pytest-trio would have given: the clock of the run, and a nursery.
+        given = {
+            name: trio.lowlevel.current_clock() if isinstance(value, trio.abc.Clock) else value
+            for name, value in fixtures.items()
+        }
+        if "nursery" not in given:
+            await self._test(bench=bench, **given)
+            return
+        async with trio.open_nursery() as nursery:
+            await self._test(bench=bench, **{**given, "nursery": nursery})
+            nursery.cancel_scope.cancel()
+
+
+def _seed_id(seed: int) -> str:
+    return f"seed{seed}"
+
+
+def _tree_of(given: TreeSpec | Mapping[str, object] | str | Path | None, folder: Path) -> TreeSpec:
+    from .config import load_config, read_tree
+    from .spec import TreeSpec
+
+    match given:
+        case None:
+            return TreeSpec()
+        case TreeSpec():
+            return given
+        case str() | Path():
+            return load_config(folder / given).tree
+        case _:
+            drivers: dict[str, type[Any]] = {}
+            return read_tree(_named(given, drivers), folder=folder, drivers=drivers)
+
+
+def _named(values: Mapping[str, object], drivers: dict[str, type[Any]]) -> dict[str, object]:
+    """Return tables with classes replaced by names, which are added to `drivers`."""
+    named: dict[str, object] = {}
+    for key, value in values.items():
+        if _is_table(value):
+            named[key] = _named(value, drivers)
+        elif isinstance(value, type):
+            named[key] = value.__name__
+            drivers[value.__name__] = value
+        else:
+            named[key] = value
+    return named
+
+
+def _is_table(value: object) -> TypeGuard[Mapping[str, object]]:
+    return isinstance(value, Mapping)
+
+
+def _plan_of(
+    faults: FaultPlan | str | Path | None,
+    seed: int,
+    tree: TreeSpec,
+    for_s: float,
+    folder: Path,
+) -> FaultPlan | None:
+    from .faultplan import LEVELS, FaultPlan
+
+    if faults is None or isinstance(faults, FaultPlan):
+        return faults
+    if isinstance(faults, str) and faults in LEVELS:
+        return FaultPlan.seeded(seed, tree, duration_s=for_s, rates=LEVELS[faults])
+    return FaultPlan.from_toml((folder / faults).read_text(encoding="utf-8"))

@@ -1,0 +1,103 @@
+"""Runs that depend on their seed alone: no chance, no threads, no processes.
+
+Trio has no public interface for that. It shuffles the order of runnable tasks with a random
+generator of its own, which two private names of `trio._core._run` make repeatable (as of
+Trio 0.35), and it keeps idle threads for later in a cache. A test fails loudly should these
+change.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partialmethod
+from importlib import import_module
+from typing import Final, NoReturn
+
+
+class SimulationError(Exception):
+    """The simulation cannot be run as asked, or does what would spoil it."""
+
+
+_PROCESSES: Final = frozenset({
+    "subprocess.Popen",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "os.system",
+})  # fmt: skip
+
+# The thread that is simulating now, or 0.
+_simulating = 0
+_watching = False
+
+
+@contextmanager
+def repeatable(seed: int) -> Generator[None]:
+    """Make Trio's scheduling depend on `seed` alone, for the length of the block.
+
+    Starting a thread or a process within it raises SimulationError where it is tried: under
+    virtual time nobody would wait for it.
+    """
+    global _simulating  # noqa: PLW0603 - an audit hook has no other way to know
+    if _simulating:
+        raise SimulationError("a simulation cannot run inside another one")
+    _watch_processes()
+    scheduler = vars(import_module("trio._core._run"))
+    threads = vars(import_module("trio._core._thread_cache"))
+    generator: random.Random = scheduler["_r"]
+    before = scheduler["_ALLOW_DETERMINISTIC_SCHEDULING"], generator.getstate()
+    cache = threads["THREAD_CACHE"]
+    start = threading.Thread.start
+    scheduler["_ALLOW_DETERMINISTIC_SCHEDULING"] = True
+    generator.seed(seed)
+    threads["THREAD_CACHE"] = _NoThreads()
+    type.__setattr__(threading.Thread, "start", partialmethod(_start, start))
+    _simulating = threading.get_ident()
+    try:
+        yield
+    finally:
+        _simulating = 0
+        type.__setattr__(threading.Thread, "start", start)
+        threads["THREAD_CACHE"] = cache
+        scheduler["_ALLOW_DETERMINISTIC_SCHEDULING"] = before[0]
+        generator.setstate(before[1])
+
+
+class _NoThreads:
+    """Stands for Trio's cache of threads, where idle ones would wait to be used."""
+
+    def start_thread_soon(self, *_: object) -> NoReturn:
+        """Refuse."""
+        raise _refusal("using a thread")
+
+
+def _start(thread: threading.Thread, start: Callable[[threading.Thread], None]) -> None:
+    # Other threads of the program may start some of theirs meanwhile.
+    if threading.get_ident() == _simulating:
+        raise _refusal("starting a thread")
+    start(thread)
+
+
+def _watch_processes() -> None:
+    """See every process that is started from now on."""
+    global _watching  # noqa: PLW0603 - an audit hook cannot be taken back
+    if not _watching:
+        _watching = True
+        sys.addaudithook(_audit)
+
+
+def _audit(event: str, arguments: object) -> None:
+    del arguments
+    if _simulating and event in _PROCESSES and threading.get_ident() == _simulating:
+        raise _refusal(f"starting a process ({event})")
+
+
+def _refusal(what: str) -> SimulationError:
+    return SimulationError(
+        f"{what} inside a simulation: no thread or process keeps virtual time; "
+        "pass blocking calls through the clock's run_sync"
+    )

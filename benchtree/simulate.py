@@ -1,0 +1,491 @@
+"""Whole benches under a virtual clock, a seeded scheduler and a seeded fault plan.
+
+Rules:
+1. The same seed gives the same trace.
+2. No thread, process or timer descriptor: what needs time takes simulated time.
+3. A fault happens at its instant, whatever the bench does meanwhile.
+4. Violated invariants are collected; what `main` raises comes out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+import types
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeGuard, TypeVar, cast
+
+import trio
+from attrs import define, evolve, field, frozen
+from trio.testing import MockClock
+
+from actors import CommandMoved, Event, Instrument, Parameter
+from recorder import AcquisitionSummary, Counts, SampleSink
+from transports import ByteStream, DeviceModel, SimLine, install_clock
+
+from .config import load_config
+from .faultplan import OF_SINKS, FaultKind, FaultPlan, PlannedFault
+from .invariants import NOTHING_LEFT, PLANNED_CRASH, Invariants, Violation
+from .opening import open_tree
+from .repeatable import SimulationError, repeatable
+from .spec import TreeSpec
+from .stage import FaultySink, FragileStream, SlowableClock, WitnessedLine
+from .tree import Tree
+
+D = TypeVar("D", bound=Instrument)
+M = TypeVar("M", bound=DeviceModel)
+
+TRACE_KEPT: Final = 40
+"""How many lines of the trace a report shows."""
+
+STANDSTILL: Final = 20_000
+"""How much may happen in one instant; a bench that does more would do it for ever."""
+
+LOOK_S: Final = 5.0
+"""How often commands that wait are looked at, in simulated seconds."""
+
+
+@frozen(kw_only=True)
+class Report:
+    """What one simulation did.
+
+    Attributes:
+        seed: Its seed.
+        trace_hash: The same for the same seed, plan and program.
+        simulated_s: How long it lasted in simulated time.
+        real_s: How long that took.
+        faults: Faults injected, by kind.
+        accepted: Commands accepted.
+        outcomes: Commands by how they ended.
+        refused: Refusals by cause.
+        restarts: How often children were started again.
+        openings: How often breakers opened.
+        samples: Samples of all recordings together.
+        checked: How often each invariant was looked at.
+        violations: The invariants that did not hold.
+        last: The last lines of the trace.
+    """
+
+    seed: int
+    trace_hash: str
+    simulated_s: float
+    real_s: float
+    faults: Mapping[str, int]
+    accepted: int
+    outcomes: Mapping[str, int]
+    refused: Mapping[str, int]
+    restarts: int
+    openings: int
+    samples: Counts
+    checked: Mapping[str, int]
+    violations: Sequence[Violation]
+    last: Sequence[str]
+
+    @property
+    def hours_per_s(self) -> float:
+        """How many hours were simulated in each second."""
+        return self.simulated_s / 3600 / self.real_s
+
+
+class Bench:
+    """A simulated bench: a tree whose lines, devices and faults are in your hands.
+
+    Attributes:
+        seed: What it depends on.
+        random: Random numbers that depend on the seed.
+        tree: The running tree.
+        invariants: What is checked; `expect` adds checks of your own.
+        summaries: The recordings' numbers that the report adds up; add yours.
+        injected: How many faults of each kind have happened.
+        clock: The clock of the simulation.
+    """
+
+    def __init__(self, seed: int, spec: TreeSpec, plan: FaultPlan, prompt_s: float) -> None:
+        """Make a bench; `simulate` fills and runs it."""
+        self.seed = seed
+        self.random = random.Random(f"bench {seed}")  # noqa: S311 - repeatable, no secret
+        self.tree: Tree
+        self.invariants = Invariants(spec, prompt_s)
+        self.summaries: list[AcquisitionSummary] = []
+        self.injected: Counter[str] = Counter()
+        self.clock = SlowableClock()
+        self._spec = spec
+        self._plan = plan
+        self._trace = _Trace()
+        self._lines: dict[str, WitnessedLine] = {}
+        self._nursery: trio.Nursery
+        self._connections = 0
+        self._began_s = 0.0
+        # Planned crashes of tasks of yours that have not happened yet, by "actor.NAME".
+        self._doom: dict[str, _Doom] = {f"actor.{each.name}": _Doom() for each in spec.actors}
+        self._sinks: dict[str, list[FaultySink]] = {}
+
+    def __repr__(self) -> str:
+        """Return the seed and the tree."""
+        return f"<Bench seed={self.seed} {self._spec.name}>"
+
+    @property
+    def lines(self) -> Mapping[str, WitnessedLine]:
+        """The simulated lines by bus name."""
+        return self._lines
+
+    def get(self, name: str, driver: type[D]) -> D:
+        """Return an instrument by name, as the driver it is; see `Tree.get`."""
+        return self.tree.get(name, driver)
+
+    def device(self, name: str, model: type[M]) -> M:
+        """Return the device model that an instrument talks to.
+
+        Raises:
+            TypeError: It is another model.
+        """
+        found = self._lines[self.tree[name].bus.name].model
+        if not isinstance(found, model):
+            raise TypeError(f"{name} talks to a {type(found).__name__}, not a {model.__name__}")
+        return found
+
+    def unplug(self, bus: str, *, at_s: float = 0.0, for_s: float) -> None:
+        """Unplug a bus `at_s` seconds from now, and plug it in again `for_s` seconds later."""
+        self.inject(PlannedFault(at_s=at_s, kind=FaultKind.UNPLUG, target=bus, for_s=for_s))
+
+    def inject(self, fault: PlannedFault) -> None:
+        """Let a fault happen, its `at_s` counted from now.
+
+        Raises:
+            SimulationError: It names no bus, task or recording of this bench.
+        """
+        self._check(fault)
+        self._nursery.start_soon(self._happen, fault, trio.current_time() + fault.at_s)
+
+    async def calm(self) -> None:
+        """Wait until the planned faults are over, and forget those that nothing has met."""
+        await trio.sleep_until(self._began_s + self._plan.ends_s)
+        for line in self._lines.values():
+            line.calm()
+
+    def sink(self, recording: str, sink: SampleSink) -> FaultySink:
+        """Return `sink` behind the sink faults that name `recording`."""
+        faulty = FaultySink(sink, self.clock)
+        self._sinks.setdefault(recording, []).append(faulty)
+        return faulty
+
+    def forget_sinks(self, recording: str) -> None:
+        """Let later sink faults find no sink of `recording` that was made before."""
+        self._sinks.pop(recording, None)
+
+    # The stage: what the tree asks for simulated buses.
+
+    def line(self, bus: str, model: DeviceModel) -> SimLine:
+        """Return the line that stands in for a bus."""
+        line = self._lines[bus] = WitnessedLine(model, partial(self._witness, bus))
+        return line
+
+    def wrap(self, bus: str, stream: ByteStream) -> ByteStream:
+        """Return a connection over which planned crashes happen."""
+        self._connections += 1
+        return FragileStream(stream, self._lines[bus], self._count_closed)
+
+    # Inside a run.
+
+    def observe(self, event: Event) -> None:
+        """Trace and check one event."""
+        self._trace.add(event.mono_ns, _text(event))
+        self.invariants.observe(event)
+
+    def _count_closed(self) -> None:
+        self._connections -= 1
+
+    def _witness(self, bus: str, asked: bytes, at_s: float, answers: Sequence[bytes]) -> None:
+        at_ns = round(at_s * 1e9)
+        self._trace.add(at_ns, f"{bus} < {asked!r}")
+        self.invariants.see(bus, asked, at_ns, answers)
+
+    def _check(self, fault: PlannedFault) -> None:
+        if fault.kind is FaultKind.CLOCK_STEP:
+            return
+        if fault.kind in OF_SINKS:
+            known = [*self._sinks, *(each.name for each in self._spec.recordings)]
+        elif fault.kind is FaultKind.CRASH:
+            known = [*self._lines, *self._doom]
+        else:
+            known = list(self._lines)
+        if fault.target not in known:
+            raise SimulationError(
+                f"the fault {fault.kind.value!r} names {fault.target!r}; "
+                f"there are: {', '.join(known) or 'none'}"
+            )
+
+    async def _happen(self, fault: PlannedFault, at_s: float) -> None:
+        await trio.sleep_until(at_s)
+        self.injected[fault.kind.value] += 1
+        self._trace.add(round(at_s * 1e9), repr(fault))
+        if fault.kind is FaultKind.CLOCK_STEP:
+            self.clock.utc_offset_ns += round(fault.by_s * 1e9)
+        elif fault.kind in OF_SINKS:
+            async with trio.open_nursery() as nursery:
+                for sink in self._sinks.get(fault.target, ()):
+                    nursery.start_soon(sink.suffer, fault)
+        elif fault.target in self._doom:
+            self._doom[fault.target].strike(fault.count)
+        else:
+            await self._lines[fault.target].suffer(fault)
+
+    async def live(
+        self, spec: TreeSpec, main: Callable[[Bench], Awaitable[object]], limit_s: float
+    ) -> float:
+        """Run `main` on the bench and return how long it took, in simulated seconds."""
+        install_clock(self.clock)
+        began_s = trio.current_time()
+        before = trio.lowlevel.current_statistics().tasks_living
+        invariants = self.invariants
+        failure: BaseException | None = None
+        with trio.move_on_after(limit_s) as limit:
+            async with (
+                open_tree(self._staged(spec), sim=True, stage=self, observer=self.observe) as tree,
+                trio.open_nursery() as nursery,
+            ):
+                self.tree = tree
+                self._nursery = nursery
+                self._began_s = trio.current_time()
+                for fault in self._plan.faults:
+                    self.inject(fault)
+                nursery.start_soon(_watch_promptness, invariants)
+                try:
+                    await main(self)
+                except trio.Cancelled:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised again below, ungrouped
+                    failure = error
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if limit.cancelled_caught:
+            raise SimulationError(f"seed {self.seed}: not done after {limit_s:g} simulated seconds")
+        now_s = trio.current_time()
+        invariants.finish(now_s)
+        left = trio.lowlevel.current_statistics().tasks_living - before
+        invariants.expect(left == 0, now_s, NOTHING_LEFT, f"{left} tasks go on")
+        invariants.expect(
+            self._connections == 0, now_s, NOTHING_LEFT, f"{self._connections} connections are open"
+        )
+        return now_s - began_s
+
+    @property
+    def last(self) -> Sequence[str]:
+        """The last lines of the trace."""
+        return self._trace.last
+
+    def report(self, simulated_s: float, real_s: float) -> Report:
+        """Return what was done."""
+        seen = self.invariants
+        return Report(
+            seed=self.seed,
+            trace_hash=self._trace.digest(),
+            simulated_s=simulated_s,
+            real_s=real_s,
+            faults=dict(self.injected),
+            accepted=seen.accepted,
+            outcomes=dict(seen.outcomes),
+            refused=dict(seen.refused),
+            restarts=seen.restarts,
+            openings=seen.openings,
+            samples=sum((each.total() for each in self.summaries), Counts()),
+            checked=dict(seen.checked),
+            violations=tuple(seen.violations),
+            last=tuple(self.last),
+        )
+
+    def _staged(self, spec: TreeSpec) -> TreeSpec:
+        """Return `spec` with drivers and tasks that crash when a plan says so."""
+        return evolve(
+            spec,
+            instruments=[
+                evolve(each, driver=_fragile(each.driver, self)) for each in spec.instruments
+            ],
+            actors=[
+                evolve(each, start=partial(self._doom[f"actor.{each.name}"].run, each.start))
+                for each in spec.actors
+            ],
+        )
+
+    def crash_if_due(self, instrument: Instrument) -> None:
+        """Fail if the plan says that decoding does."""
+        line = self._lines.get(instrument.bus.name)
+        if line is not None and line.crash_decoding:
+            line.crash_decoding -= 1
+            raise RuntimeError(PLANNED_CRASH)
+
+
+def simulate(
+    seed: int,
+    main: Callable[[Bench], Awaitable[object]],
+    *,
+    bench: TreeSpec | str | Path | None = None,
+    faults: FaultPlan | None = None,
+    limit_s: float = 86_400.0,
+    prompt_s: float = 120.0,
+) -> Report:
+    """Run `main` on a simulated bench and report what happened.
+
+    Time is virtual, no thread or process can be started, and everything that is random
+    depends on `seed`. What `main` raises comes out; violated invariants are in the report.
+
+    Args:
+        seed: Any integer; the same one gives the same trace.
+        main: An async function of the running bench.
+        bench: The tree: a configuration file or a specification.
+        faults: What goes wrong, counted from the start.
+        limit_s: The most simulated time that `main` may take, in seconds.
+        prompt_s: How long an accepted command may go without an outcome, in seconds.
+
+    Raises:
+        ConfigError: The bench has mistakes.
+        SimulationError: A bus cannot be simulated, a fault names nothing, or `main` took
+            longer than `limit_s`, or something goes on for ever in one instant.
+    """
+    spec = _spec_of(bench)
+    for bus in spec.buses:
+        if bus.address.startswith("redpitaya:"):
+            raise SimulationError(
+                f"{bus.name}: {bus.address} needs a real process, which virtual time cannot "
+                "wait for; use redpitaya://sim in real time instead"
+            )
+    stage = Bench(seed, spec, faults or FaultPlan(), prompt_s)
+    began_s = time.perf_counter()
+    try:
+        with repeatable(seed):
+            simulated_s = trio.run(
+                stage.live, spec, main, limit_s, clock=MockClock(autojump_threshold=0.0)
+            )
+    except BaseException as error:
+        told = f"seed {seed}, the last of its trace:\n" + "\n".join(stage.last)
+        if _stood_still(error):
+            raise SimulationError(f"time stands still; {told}") from None
+        error.add_note(told)
+        raise
+    return stage.report(simulated_s, time.perf_counter() - began_s)
+
+
+def _stood_still(error: BaseException) -> bool:
+    if _is_group(error):
+        return any(_stood_still(each) for each in error.exceptions)
+    return isinstance(error, _StandstillError)
+
+
+def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    return isinstance(error, BaseExceptionGroup)
+
+
+async def _watch_promptness(invariants: Invariants) -> None:
+    while True:
+        await trio.sleep(LOOK_S)
+        invariants.check_promptness(trio.current_time())
+
+
+def _spec_of(bench: TreeSpec | str | Path | None) -> TreeSpec:
+    match bench:
+        case None:
+            return TreeSpec()
+        case TreeSpec():
+            return bench
+        case _:
+            return load_config(Path(bench)).tree
+
+
+def _fragile(driver: type[D], bench: Bench) -> type[D]:
+    """Return a driver that makes itself known and crashes as it decodes when a plan says so."""
+
+    def start(self: D, *args: Any, **kwargs: Any) -> None:
+        driver.__init__(self, *args, **kwargs)
+        bench.invariants.learn(self)
+
+    def decode(self: D, parameter: Parameter[Any], raw: bytes) -> object:
+        bench.crash_if_due(self)
+        return driver.decode(self, parameter, raw)
+
+    def decode_written(self: D, directive: Any, raw: bytes) -> None:
+        bench.crash_if_due(self)
+        driver.decode_written(self, directive, raw)
+
+    made = types.new_class(
+        driver.__name__,
+        (driver,),
+        exec_body=lambda names: names.update(
+            __module__=driver.__module__,
+            __qualname__=driver.__qualname__,
+            __init__=start,
+            decode=decode,
+            decode_written=decode_written,
+        ),
+    )
+    return cast("type[D]", made)
+
+
+@define(eq=False)
+class _Doom:
+    """The planned crashes of one task of yours."""
+
+    left: int = 0
+    struck: trio.Event = field(factory=trio.Event)
+
+    def strike(self, count: int) -> None:
+        self.left += count
+        self.struck.set()
+
+    async def run(self, start: Callable[[Tree], Awaitable[None]], tree: Tree) -> None:
+        """Run the task until it ends or is struck."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._crash)
+            await start(tree)
+            nursery.cancel_scope.cancel()
+
+    async def _crash(self) -> None:
+        while not self.left:
+            self.struck = trio.Event()
+            await self.struck.wait()
+        self.left -= 1
+        raise RuntimeError(PLANNED_CRASH)
+
+
+class _StandstillError(BaseException):
+    """Too much happened without time passing. No code of the bench may catch it."""
+
+
+class _Trace:
+    """Everything that was seen, as a hash and its last lines."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._instant_ns = 0
+        self._at_once = 0
+        self._last: deque[tuple[int, str]] = deque(maxlen=TRACE_KEPT)
+
+    @property
+    def last(self) -> Sequence[str]:
+        return [f"{at_ns / 1e9:.6f} {text}" for at_ns, text in self._last]
+
+    def add(self, at_ns: int, text: str) -> None:
+        self._hash.update(b"%d %b\n" % (at_ns, text.encode()))
+        self._last.append((at_ns, text))
+        if at_ns != self._instant_ns:
+            self._instant_ns = at_ns
+            self._at_once = 0
+        self._at_once += 1
+        if self._at_once % STANDSTILL == 0:
+            raise _StandstillError
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()[:16]
+
+
+def _text(event: Event) -> str:
+    """Return an event in one line; the most frequent one without the cost of its repr."""
+    if isinstance(event, CommandMoved):
+        cause = "" if event.cause is None else f" {event.cause.value}"
+        reply = f" {event.reply!r}" if event.reply else ""
+        return f"#{event.seq} {event.instrument}.{event.command} {event.state.name}{cause}{reply}"
+    return repr(event)

@@ -1,0 +1,279 @@
+"""What a simulation puts in the place of lines, connections, sinks and the clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar, TypeVarTuple
+
+import trio
+from attrs import define, field
+
+from actors import Sample
+from recorder import SampleSink
+from transports import (
+    ByteStream,
+    DeviceModel,
+    LineCounters,
+    SimLine,
+    SimReply,
+    VirtualClock,
+)
+
+from .faultplan import FaultKind, PlannedFault
+from .invariants import PLANNED_CRASH
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+LATENCY_S: Final = 0.002
+"""How long bytes travel on a simulated line, in seconds, unless it is set otherwise."""
+
+FOREIGN: Final = b"-1.25E-3\n"
+"""What a foreign reply says where no other unit shares the line."""
+
+Witness = Callable[[bytes, float, Sequence[bytes]], None]
+"""Told what a line was asked, when, and what may be taken for the answer."""
+
+
+class WitnessedLine(SimLine):
+    """A line that suffers planned faults, and tells what it was asked and answers.
+
+    Attributes:
+        crash_sending: How many of the next requests crash the actor that sends them.
+        crash_waiting: How many of the next waits for a reply do.
+        crash_decoding: How many of the next values do.
+    """
+
+    def __init__(self, model: DeviceModel, witness: Witness) -> None:
+        """Put `model` behind the line."""
+        super().__init__(model, latency_s=LATENCY_S)
+        self.crash_sending = 0
+        self.crash_waiting = 0
+        self.crash_decoding = 0
+        self._witness = witness
+        # How many planned outages concern the line or one of its units now.
+        self._unplugged = 0
+        self._hanging: Counter[str] = Counter()
+        # What each unit said last: what a foreign reply repeats.
+        self._heard: dict[str, bytes] = {}
+        # What the device says to the request that is carried out now.
+        self._said: list[bytes] = []
+        self._unsigned: list[bytes] = []
+
+    def receive(self, data: bytes, now_s: float) -> list[tuple[float, bytes]]:
+        """Take bytes, and tell the witness what their true answer is."""
+        self._said, self._unsigned = [], []
+        sent = super().receive(data, now_s)
+        self._witness(data, now_s, [*self._said, *self._unsigned])
+        return sent
+
+    def _send(self, replies: Sequence[SimReply], now_s: float) -> list[tuple[float, bytes]]:
+        sent = super()._send(replies, now_s)
+        self._said += [each.data for each in replies]
+        self._heard.update({each.unit: each.data for each in replies if each.unit is not None})
+        # Who does not say his name cannot be told from a liar.
+        signed = all(each.unit is not None for each in replies)
+        self._unsigned = [] if signed else [data for _, data in sent]
+        return sent
+
+    def calm(self) -> None:
+        """Forget the faults that nothing has met yet; outages go on."""
+        self.disarm()
+        self.crash_sending = self.crash_waiting = self.crash_decoding = 0
+
+    async def suffer(self, fault: PlannedFault) -> None:
+        """Let a planned fault happen, for as long as it lasts."""
+        match fault.kind:
+            case FaultKind.RESET:
+                self.reset()
+            case FaultKind.CRASH:
+                self.crash_sending += fault.count
+            case FaultKind.CRASH_WAITING:
+                self.crash_waiting += fault.count
+            case FaultKind.CRASH_DECODING:
+                self.crash_decoding += fault.count
+            case FaultKind.SLOW:
+                self.latency_s += fault.by_s
+                await trio.sleep(fault.for_s)
+                self.latency_s -= fault.by_s
+            case FaultKind.HANG:
+                await self._hang_for(fault)
+            case FaultKind.UNPLUG:
+                await self._unplug_for(fault)
+            case _:
+                self._spoil_replies(fault)
+
+    def _spoil_replies(self, fault: PlannedFault) -> None:
+        unit = fault.unit or None
+        match fault.kind:
+            case FaultKind.LATE:
+                self.late(fault.by_s, fault.count, unit)
+            case FaultKind.LOST:
+                self.lose(fault.count, unit)
+            case FaultKind.GARBLED:
+                self.garble(fault.count, unit)
+            case FaultKind.TRUNCATED:
+                self.truncate(fault.count, unit)
+            case FaultKind.DUPLICATED:
+                self.duplicate(fault.count, unit)
+            case FaultKind.FOREIGN:
+                self._lie(fault)
+            case _:
+                raise ValueError(f"{fault.kind.value} does not happen to a line")
+
+    def _lie(self, fault: PlannedFault) -> None:
+        """Let another unit answer in the place of `fault.unit`."""
+        others = [said for unit, said in self._heard.items() if fault.unit not in ("", unit)]
+        said = others[round(fault.at_s * 1e6) % len(others)] if others else FOREIGN
+        self.foreign(said, fault.count, fault.unit or None)
+
+    async def _hang_for(self, fault: PlannedFault) -> None:
+        unit = fault.unit
+        self._hanging[unit] += 1
+        self.hang(unit or None)
+        await trio.sleep(fault.for_s)
+        self._hanging[unit] -= 1
+        self.unhang()
+        for each in +self._hanging:
+            self.hang(each or None)
+
+    async def _unplug_for(self, fault: PlannedFault) -> None:
+        self._unplugged += 1
+        self.unplug()
+        await trio.sleep(fault.for_s)
+        self._unplugged -= 1
+        if not self._unplugged:
+            self.replug()
+
+
+@define(eq=False)
+class FragileStream:
+    """A connection over which its actor crashes when its line says so."""
+
+    _stream: ByteStream
+    _line: WitnessedLine
+    _on_close: Callable[[], None]
+    _closed: bool = False
+
+    def write_nowait(self, data: bytes) -> int:
+        """Hand bytes over, or crash."""
+        if self._line.crash_sending:
+            self._line.crash_sending -= 1
+            raise RuntimeError(PLANNED_CRASH)
+        return self._stream.write_nowait(data)
+
+    async def wait_writable(self) -> None:
+        """Wait until more can be written."""
+        await self._stream.wait_writable()
+
+    def read_nowait(self) -> bytes:
+        """Return what has arrived."""
+        return self._stream.read_nowait()
+
+    async def wait_readable(self) -> None:
+        """Wait until bytes have arrived, or crash."""
+        await self._stream.wait_readable()
+        if self._line.crash_waiting:
+            self._line.crash_waiting -= 1
+            raise RuntimeError(PLANNED_CRASH)
+
+    def flush_input(self) -> None:
+        """Discard unread input."""
+        self._stream.flush_input()
+
+    def count_errors(self, counters: LineCounters) -> None:
+        """Count what the stream behind counts."""
+        self._stream.count_errors(counters)
+
+    async def wait_lost(self, every_s: float) -> None:
+        """Return once the far end is gone or the stream is closed."""
+        await self._stream.wait_lost(every_s)
+
+    async def aclose(self) -> None:
+        """Close, and say so."""
+        if not self._closed:
+            self._closed = True
+            self._on_close()
+        await self._stream.aclose()
+
+
+class SlowableClock(VirtualClock):
+    """A virtual clock whose blocking calls may take simulated time.
+
+    Attributes:
+        spent_s: How long the blocking call that runs now takes, in simulated seconds.
+    """
+
+    def __init__(self) -> None:
+        """Start at the virtual epoch."""
+        super().__init__()
+        self.spent_s = 0.0
+
+    async def run_sync(
+        self,
+        blocking: Callable[[*Ts], T],
+        *args: *Ts,
+        limiter: trio.CapacityLimiter | None = None,
+        abandon_on_cancel: bool = False,
+    ) -> T:
+        """Run `blocking` inline, then let the time it says it took pass."""
+        try:
+            return await super().run_sync(
+                blocking, *args, limiter=limiter, abandon_on_cancel=abandon_on_cancel
+            )
+        finally:
+            spent_s, self.spent_s = self.spent_s, 0.0
+            if spent_s:
+                with trio.CancelScope(shield=not abandon_on_cancel):
+                    await trio.sleep(spent_s)
+
+
+@define(eq=False)
+class FaultySink:
+    """A sink that is slow or fails when a plan says so. Made by `Bench.sink`.
+
+    Attributes:
+        acknowledged: How many samples it has taken.
+    """
+
+    _sink: SampleSink
+    _clock: SlowableClock
+    acknowledged: int = 0
+    _slow_s: float = 0.0
+    _failures: list[OSError] = field(factory=list[OSError])
+
+    @property
+    def name(self) -> str:
+        """What the sink behind is called."""
+        return self._sink.name
+
+    async def suffer(self, fault: PlannedFault) -> None:
+        """Be slow or fail for as long as the fault lasts."""
+        if fault.kind is FaultKind.SLOW_SINK:
+            self._slow_s += fault.by_s
+            await trio.sleep(fault.for_s)
+            self._slow_s -= fault.by_s
+            return
+        full = fault.kind is FaultKind.DISK_FULL
+        failure = OSError(28, "No space left on device") if full else OSError("a planned failure")
+        self._failures.append(failure)
+        await trio.sleep(fault.for_s)
+        self._failures.remove(failure)
+
+    async def open(self) -> None:
+        """Open what is behind."""
+        await self._sink.open()
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Write, unless a fault stands in the way."""
+        if self._slow_s > 0.0:
+            self._clock.spent_s += self._slow_s
+        if self._failures:
+            raise self._failures[-1]
+        self._sink.write(samples)
+        self.acknowledged += len(samples)
+
+    async def aclose(self) -> None:
+        """Close what is behind."""
+        await self._sink.aclose()

@@ -1,0 +1,1 @@
+"""Whole benches under a virtual clock."""

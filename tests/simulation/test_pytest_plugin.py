@@ -1,0 +1,181 @@
+"""The pytest plugin: benches by file, table or value, seeds, faults, and what a failure says."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors import RefusedError
+from actors.instruments.scpi import PowerSupply, PowerSupplyModel, TemperatureController
+from benchtree.faultplan import FaultKind, FaultPlan, PlannedFault
+from benchtree.simulate import Bench
+
+pytest_plugins = ("pytester",)
+
+TABLES = {
+    "bus": {
+        "furnace": {"address": "serial:///dev/ttyUSB0"},
+        "supply": {"address": "tcp://192.0.2.17:5025"},
+    },
+    "instrument": {
+        "oven": {"bus": "furnace", "driver": TemperatureController},
+        "psu": {"bus": "supply", "driver": "scpi.power_supply"},
+    },
+}
+
+
+@pytest.mark.seeds(3)
+@pytest.mark.bench(TABLES)
+async def test_unplug(bench: Bench) -> None:
+    """An instrument whose bus is unplugged is refused at once, and comes back."""
+    oven = bench.get("oven", TemperatureController)
+    bench.unplug("furnace", at_s=5, for_s=30)
+    await trio.sleep(8)
+    with pytest.raises(RefusedError) as refused:
+        await oven.temperature.get()
+    assert refused.value.retry_after_s is not None
+    await trio.sleep(90)
+    temperature = await oven.temperature.get()
+    assert temperature is not None
+    assert temperature > 0
+
+
+@pytest.mark.bench(TABLES)
+async def test_device(bench: Bench) -> None:
+    """A test can look into the device that an instrument talks to."""
+    psu = bench.get("psu", PowerSupply)
+    await psu.voltage.set(7.5)
+    bench.device("psu", PowerSupplyModel)
+    with pytest.raises(TypeError, match="PowerSupplyModel"):
+        bench.device("oven", PowerSupplyModel)
+    assert await psu.voltage.get() == 7.5
+
+
+@pytest.mark.bench(
+    TABLES,
+    faults=FaultPlan((PlannedFault(at_s=1.0, kind=FaultKind.CRASH, target="furnace"),)),
+)
+async def test_plan(bench: Bench) -> None:
+    """The marker's faults happen."""
+    await trio.sleep(2.0)
+    oven = bench.get("oven", TemperatureController)
+    with pytest.raises(Exception, match="crashed"):
+        await oven.temperature.get()
+    assert bench.injected["crash"] == 1
+
+
+@pytest.mark.trio
+@pytest.mark.bench(TABLES)
+async def test_beside_pytest_trio(
+    bench: Bench, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """The fixtures of pytest-trio stand for what the simulation has."""
+    assert autojump_clock is trio.lowlevel.current_clock()
+    nursery.start_soon(trio.sleep_forever)
+    await trio.sleep(3600)
+    assert bench.seed == 0
+
+
+async def test_plain_trio_test(autojump_clock: MockClock) -> None:
+    """A test without the fixture is pytest-trio's, as ever."""
+    await trio.sleep(3600)
+    assert autojump_clock is trio.lowlevel.current_clock()
+
+
+async def test_without_tree(bench: Bench) -> None:
+    """Without a marker the bench is empty; instruments are added."""
+    psu = await bench.tree.add("psu", PowerSupply, "sim://psu")
+    await psu.voltage.set(1.0)
+    assert await psu.voltage.get() == 1.0
+
+
+FAILING = """
+import pytest, trio
+from actors.instruments.scpi import PowerSupply
+
+BENCH = {{
+    "bus": {{"supply": {{"address": "tcp://192.0.2.17:5025"}}}},
+    "instrument": {{"psu": {{"bus": "supply", "driver": PowerSupply}}}},
+}}
+
+@pytest.mark.seeds(4)
+@pytest.mark.bench(BENCH)
+async def test_it(bench):
+    psu = bench.get("psu", PowerSupply)
+    await psu.voltage.get()
+    {failing}
+"""
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        "assert bench.seed != 2, 'wrong'",
+        "bench.invariants.expect(bench.seed != 2, 0.0, 'mine', 'wrong')",
+    ],
+    ids=["assertion", "violation"],
+)
+def test_failure_says_how_to_replay(pytester: pytest.Pytester, failing: str) -> None:
+    """A failing seed prints the command that replays it, and the last of its trace."""
+    path = pytester.makepyfile(FAILING.format(failing=failing))
+    result = pytester.runpytest("-o", "trio_mode=true")
+    result.assert_outcomes(passed=3, failed=1)
+    replay = f"replay it with: pytest '{path.name}::test_it[[]seed2[]]'"
+    result.stdout.fnmatch_lines(["*wrong*", "*seed 2, the last of its trace:*", f"*{replay}*"])
+    result.stdout.fnmatch_lines(["*#1 psu.voltage COMPLETED*"])
+    again = pytester.runpytest("-o", "trio_mode=true", f"{path.name}::test_it[seed2]")
+    again.assert_outcomes(failed=1)
+
+
+def test_needs_async(pytester: pytest.Pytester) -> None:
+    """A test that is not async is told that it must be."""
+    pytester.makepyfile("def test_it(bench):\n    pass\n")
+    result = pytester.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*is async*"])
+
+
+def test_markers_are_known(pytester: pytest.Pytester) -> None:
+    """The markers are declared, so that strict projects can use them."""
+    result = pytester.runpytest("--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.bench(*", "@pytest.mark.seeds(*"])
+
+
+def test_bench_from_a_file(pytester: pytest.Pytester) -> None:
+    """A name is that of a file beside the test; its mistakes are the test's."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.bench("bench.toml", faults="light", faults_for_s=60)
+        async def test_it(bench):
+            assert [each.name for each in bench.tree.instruments] == ["psu"]
+
+        @pytest.mark.bench("wrong.toml")
+        async def test_wrong(bench):
+            pass
+        """
+    )
+    pytester.path.joinpath("bench.toml").write_text(
+        '[bus.supply]\naddress = "tcp://192.0.2.17:5025"\n'
+        '[instrument.psu]\nbus = "supply"\ndriver = "scpi.power_supply"\n'
+    )
+    pytester.path.joinpath("wrong.toml").write_text("[bus.supply]\nadress = 1\n")
+    result = pytester.runpytest("-o", "trio_mode=true")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*wrong.toml:2: bus.supply.adress*"])
+
+
+def test_imports_lazily(pytester: pytest.Pytester) -> None:
+    """A run without a simulated bench imports no simulation."""
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_it():
+            assert "benchtree.faultplan" not in sys.modules
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1)

@@ -1,0 +1,41 @@
+"""Faults that simulations found in the real code: each with its plan, and what it was."""
+
+from __future__ import annotations
+
+import trio
+
+from benchtree.faultplan import FaultKind, FaultPlan, PlannedFault
+from benchtree.simulate import Bench, simulate
+from recorder import ReadsFailed, record
+
+from .bench import SPEC
+
+
+def test_unread_series_are_named_in_order() -> None:
+    """What a poll did not give is named in the order in which it was asked for.
+
+    It was kept in a set of names, whose order differs from process to process: reports
+    differed, and the same seed gave another trace.
+    """
+    plan = FaultPlan(
+        (PlannedFault(at_s=3.5, kind=FaultKind.HANG, target="line", unit="3", for_s=20.0),)
+    )
+    wanted = [f"zone{number}.process_value" for number in (8, 1, 7, 2, 6, 3, 5, 4)]
+    seen: list[tuple[str, ...]] = []
+
+    async def main(bench: Bench) -> None:
+        def note(event: object) -> None:
+            if isinstance(event, ReadsFailed):
+                seen.append(event.series)
+
+        async with record(
+            bench.tree, parameters=wanted, rate_hz=4.0, duration=12.0, observer=note
+        ) as recording:
+            async for _ in recording.stream:
+                pass
+        await trio.sleep(60.0)
+
+    assert not simulate(0, main, bench=SPEC, faults=plan).violations
+    assert seen
+    for series in seen:
+        assert list(series) == [each for each in wanted if each in series]

@@ -1,0 +1,120 @@
+"""`benchtree sim`: what it prints, its exit codes, and replaying a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchtree.cli import main
+from benchtree.exercise import Exercise
+from benchtree.faultplan import FaultPlan
+
+BENCH = """
+[bus.supply]
+address = "tcp://192.0.2.17:5025"
+[bus.furnace]
+address = "serial:///dev/ttyUSB0"
+[instrument.psu]
+bus = "supply"
+driver = "scpi.power_supply"
+[instrument.oven]
+bus = "furnace"
+driver = "scpi.temperature_controller"
+[recording.main]
+rate_hz = 1
+parameters = ["psu.current", "temperature"]
+"""
+
+
+@pytest.fixture
+def bench_file(tmp_path: Path) -> Path:
+    """Write the bench's configuration."""
+    path = tmp_path / "bench.toml"
+    path.write_text(BENCH)
+    return path
+
+
+def trace_hash(printed: str) -> str:
+    """Return the hash in what was printed."""
+    (line,) = [line for line in printed.splitlines() if "trace hash" in line]
+    return line.split()[-2]
+
+
+def test_prints_what_happened(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A simulation says how fast it was, what was done to the bench, and what was checked."""
+    assert main(["sim", str(bench_file), "--hours", "0.1", "--seed", "7"]) == 0
+    printed = capsys.readouterr().out
+    for name in (
+        "trace hash",
+        "simulated hours per second",
+        "faults",
+        "late",
+        "restarts",
+        "breaker openings",
+        "720 expected",
+        "completed",
+        "invariants",
+        "no reply to the wrong question",
+    ):
+        assert name in printed
+
+
+def test_same_seed_same_trace(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same seed gives the same hash, another one another."""
+    hashes: list[str] = []
+    for seed in ("7", "7", "8"):
+        assert main(["sim", str(bench_file), "--hours", "0.02", "--seed", seed]) == 0
+        hashes.append(trace_hash(capsys.readouterr().out))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_saved_plan_replays(
+    bench_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A saved plan can be edited, and gives the same trace as long as it is not."""
+    plan = tmp_path / "plan.toml"
+    command = ["sim", str(bench_file), "--hours", "0.05"]
+    assert main([*command, "--save-plan", str(plan)]) == 0
+    first = trace_hash(capsys.readouterr().out)
+    assert FaultPlan.from_toml(plan.read_text()).faults
+    assert main([*command, "--plan", str(plan)]) == 0
+    assert trace_hash(capsys.readouterr().out) == first
+
+
+def test_violation_fails(
+    bench_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A violated invariant is printed with the trace and the command that replays it."""
+
+    async def run(self: Exercise) -> None:
+        self.bench.invariants.expect(False, 1.0, "mine", "it is wrong")
+
+    monkeypatch.setattr(Exercise, "run", run)
+    assert main(["sim", str(bench_file), "--hours", "0.01", "--seed", "3"]) == 1
+    printed = capsys.readouterr().err
+    assert "1.000000 s: mine: it is wrong" in printed
+    assert f"benchtree sim {bench_file} --hours 0.01 --seed 3 --faults heavy" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["--hours", "0"], "--hours"),
+        (["--faults", "terrible"], "terrible"),
+        (["--plan", "absent.toml"], "absent.toml"),
+        (["--plan", "wrong.toml"], "fault 1"),
+    ],
+)
+def test_wrong_command_line(
+    bench_file: Path,
+    arguments: list[str],
+    wrong: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What cannot be simulated is exit code 2 and one line."""
+    monkeypatch.chdir(bench_file.parent)
+    Path("wrong.toml").write_text('[[fault]]\nkind = "sabotage"\n')
+    assert main(["sim", str(bench_file), *arguments]) == 2
+    assert wrong in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Whole trees, in virtual time and over real ports."""
