@@ -1,0 +1,1 @@
+"""Measurements of benchtree, printed as JSON lines."""

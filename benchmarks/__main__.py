@@ -1,0 +1,47 @@
+"""Measure benchtree: `python -m benchmarks [NAME ...] [--quick] [--json]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
+
+from . import ask, cadence, exchange, fleet, sinks
+from .report import Measurement
+
+
+class _Benchmark(Protocol):
+    def __call__(self, *, quick: bool) -> Iterable[Measurement]: ...
+
+
+BENCHMARKS: Final[Mapping[str, _Benchmark]] = {
+    "ask": ask.run,
+    "exchange": exchange.run,
+    "fleet": fleet.run,
+    "cadence": cadence.run,
+    "sinks": sinks.run,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run benchmarks and print what they measure; return 1 if a budget was missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    chosen = parser.parse_args(arguments)
+    unknown = sorted(set(chosen.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    missed = False
+    for name in chosen.names or BENCHMARKS:
+        for measured in BENCHMARKS[name](quick=chosen.quick):
+            sys.stdout.write((measured.as_json() if chosen.json else measured.as_text()) + "\n")
+            sys.stdout.flush()
+            missed = missed or not measured.ok
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,81 @@
+"""What a benchmark reports: one measurement a line, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+from attrs import asdict, frozen
+
+
+@frozen(kw_only=True)
+class Measurement:
+    """One number and what it is held against.
+
+    Attributes:
+        name: The benchmark and the case.
+        value: What was measured.
+        unit: Its unit.
+        ratio: `value` over the value of `against`, or None.
+        against: What it is compared with, measured in the same run.
+        budget: The most the ratio (or, without one, the value) may be; None for no budget.
+        n: How many times it was measured.
+    """
+
+    name: str
+    value: float
+    unit: str
+    ratio: float | None = None
+    against: str | None = None
+    budget: float | None = None
+    n: int = 1
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is within its budget."""
+        if self.budget is None:
+            return True
+        return (self.value if self.ratio is None else self.ratio) <= self.budget
+
+    def as_json(self) -> str:
+        """Return it as one JSON object."""
+        where = {"python": platform.python_version(), "trio": trio.__version__}
+        return json.dumps({**asdict(self), "ok": self.ok, **where})
+
+    def as_text(self) -> str:
+        """Return it as one line for people."""
+        text = f"{self.name:44} {self.value:10.2f} {self.unit:8}"
+        if self.ratio is not None:
+            text += f" {self.ratio:6.2f} x {self.against}"
+        if self.budget is not None:
+            text += f"  (at most {self.budget:g}: {'ok' if self.ok else 'MISSED'})"
+        return text
+
+
+Call = Callable[[], Awaitable[object]]
+"""One case: called once, it does the thing measured once."""
+
+
+async def interleave(cases: dict[str, Call], *, rounds: int, calls: int) -> dict[str, float]:
+    """Return the median time of one call of each case, in microseconds.
+
+    The cases take turns, so that a slow moment of the machine meets them all.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, call in cases.items():
+            began_s = time.perf_counter()
+            for _ in range(calls):
+                await call()
+            taken[name].append((time.perf_counter() - began_s) / calls * 1e6)
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which `share` of all lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
