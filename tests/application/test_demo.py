@@ -27,7 +27,18 @@ def test_demo(tmp_path: Path) -> None:
     with closing(sqlite3.connect(run / "samples.sqlite")) as database:
         query = "SELECT device, count(*), max(t_mono_ns) FROM samples GROUP BY device"
         kept = {name: (count, last_ns) for name, count, last_ns in database.execute(query)}
-    assert set(kept) == set(devices) == {"oven", "psu", "dmm"}
+    assert (
+        set(kept)
+        == set(devices)
+        == {
+            "oven",
+            "psu",
+            "dmm",
+            "mfc_nitrogen",
+            "mfc_argon",
+            "mfc_oxygen",
+        }
+    )
     for name, counts in devices.items():
         assert counts["samples_expected"] == counts["samples_read"] + counts["samples_missing"]
         assert counts["samples_read"] == kept[name][0]
