@@ -12,9 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trio
 from attrs import evolve
+from trio.testing import MockClock
 
 from actors import Sample, SampleKey, Value, Waveform
+from actors.instruments.alicat import FlowController
+from actors.instruments.scpi import PowerSupply
+from actors.instruments.watlow import EzZoneStandardBus
+from benchtree import open_tree
 from recorder import (
     ArrowSink,
     BlockingSink,
@@ -29,6 +35,8 @@ from recorder import (
     decode_lines,
     load,
     need,
+    pipe,
+    record,
     to_wide,
 )
 from recorder.tables import to_batch
@@ -288,28 +296,41 @@ def test_wide_needs_a_rate_where_the_times_tell_none() -> None:
     assert to_wide(table, rate_hz=10).num_rows == 1
 
 
-async def test_vendors_share_one_file(tmp_path: Path) -> None:
-    """Rows of SCPI, Alicat and Watlow instruments lie in one table: numbers, texts, units."""
-    scpi = at(0, SampleKey("psu", "current"), 1.25)
-    alicat = evolve(
-        at(0, SampleKey("mfc", "mass_flow"), 20.0), address="A", protocol="alicat", unit="SCCM",
-        parameter_id="mass_flow",
-    )  # fmt: skip
-    gas = evolve(alicat, parameter="gas", value="N2", unit=None)
-    watlow = evolve(
-        at(0, SampleKey("zone1", "process_value", 2), None), address=1, protocol="watlow",
-        parameter_id=4001,
-    )  # fmt: skip
-    async with ArrowSink(tmp_path / "samples.arrow") as sink:
-        sink.write([scpi, alicat, gas, watlow])
-    rows = load(sink.path).to_pylist()
-    assert [(row["address"], row["parameter_id"]) for row in rows] == [
-        ("1", "100"), ("A", "mass_flow"), ("A", "mass_flow"), ("1", "4001"),
-    ]  # fmt: skip
-    assert [(row["value"], row["value_text"]) for row in rows] == [
-        (1.25, None), (20.0, None), (None, "N2"), (None, None),
-    ]  # fmt: skip
-    assert [row["unit"] for row in rows] == ["degC", "SCCM", None, "degC"]
+@pytest.mark.parametrize("kind", FILES)
+async def test_vendors_share_one_file(kind: str, tmp_path: Path, autojump_clock: MockClock) -> None:
+    """What drivers of SCPI, Alicat and Watlow read lies in one table: numbers, texts, units."""
+    async with open_tree(sim=True) as tree:
+        await tree.add("psu", PowerSupply, "tcp://192.0.2.17:5025")
+        await tree.add("mfc", FlowController, "serial:///dev/ttyMfc")
+        await tree.add("zone1", EzZoneStandardBus, "serial:///dev/ttyOven", unit_id="1")
+        await trio.sleep(2)  # until all are identified
+        async with (
+            FILES[kind](tmp_path / f"samples.{kind}") as sink,
+            record(
+                tree,
+                parameters=["psu.current", "mass_flow", "gas", "process_value", "control_mode"],
+                rate_hz=2,
+                duration=2,
+                instances=(1, 2),
+            ) as recording,
+        ):
+            await pipe(recording.stream, sink)
+    rows = load(tmp_path / f"samples.{kind}").to_pylist()
+    series = {
+        (row["device"], row["address"], row["parameter"], row["instance"]): (
+            row["protocol"], type(row["value"]), row["value_text"], row["unit"],
+        ) for row in rows
+    }  # fmt: skip
+    assert series == {
+        ("psu", "sim:tcp://192.0.2.17:5025", "current", 1): ("scpi", float, None, "A"),
+        ("mfc", "A", "mass_flow", 1): ("alicat", float, None, "SCCM"),
+        ("mfc", "A", "gas", 1): ("alicat", type(None), "N2", None),
+        ("zone1", "1", "process_value", 1): ("watlow", float, None, "degC"),
+        ("zone1", "1", "process_value", 2): ("watlow", float, None, "degC"),
+        ("zone1", "1", "control_mode", 1): ("watlow", type(None), "off", None),
+        ("zone1", "1", "control_mode", 2): ("watlow", type(None), "off", None),
+    }
+    assert len(rows) == 4 * len(series)
 
 
 async def test_run_folders_load(tmp_path: Path) -> None:
