@@ -315,20 +315,20 @@ async def test_vendors_share_one_file(kind: str, tmp_path: Path, autojump_clock:
             ) as recording,
         ):
             await pipe(recording.stream, sink)
-    rows = load(tmp_path / f"samples.{kind}").to_pylist()
+    rows: list[dict[str, Any]] = load(tmp_path / f"samples.{kind}").to_pylist()
     series = {
         (row["device"], row["address"], row["parameter"], row["instance"]): (
-            row["protocol"], type(row["value"]), row["value_text"], row["unit"],
+            row["protocol"], type(row["value"]).__name__, row["value_text"], row["unit"],
         ) for row in rows
     }  # fmt: skip
     assert series == {
-        ("psu", "sim:tcp://192.0.2.17:5025", "current", 1): ("scpi", float, None, "A"),
-        ("mfc", "A", "mass_flow", 1): ("alicat", float, None, "SCCM"),
-        ("mfc", "A", "gas", 1): ("alicat", type(None), "N2", None),
-        ("zone1", "1", "process_value", 1): ("watlow", float, None, "degC"),
-        ("zone1", "1", "process_value", 2): ("watlow", float, None, "degC"),
-        ("zone1", "1", "control_mode", 1): ("watlow", type(None), "off", None),
-        ("zone1", "1", "control_mode", 2): ("watlow", type(None), "off", None),
+        ("psu", "sim:tcp://192.0.2.17:5025", "current", 1): ("scpi", "float", None, "A"),
+        ("mfc", "A", "mass_flow", 1): ("alicat", "float", None, "SCCM"),
+        ("mfc", "A", "gas", 1): ("alicat", "NoneType", "N2", None),
+        ("zone1", "1", "process_value", 1): ("watlow", "float", None, "degC"),
+        ("zone1", "1", "process_value", 2): ("watlow", "float", None, "degC"),
+        ("zone1", "1", "control_mode", 1): ("watlow", "NoneType", "off", None),
+        ("zone1", "1", "control_mode", 2): ("watlow", "NoneType", "off", None),
     }
     assert len(rows) == 4 * len(series)
 
