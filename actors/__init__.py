@@ -49,6 +49,7 @@ from .events import (
 from .faults import Cause, Fault, FaultClass
 from .inbox import Inbox, InboxFullError, Lane
 from .instrument import Directive, Instrument
+from .ledger import Ledger, LedgerError
 from .member import (
     Device,
     Identity,
@@ -128,6 +129,8 @@ __all__ = [
     "Lane",
     "LaneRearmed",
     "LaneTripped",
+    "Ledger",
+    "LedgerError",
     "Limits",
     "MemberPolicy",
     "MemoryWorn",

@@ -33,13 +33,16 @@ from .breaker import Breaker, BreakerPolicy, BreakerState
 from .command import Outcome, Plan, Priority
 from .errors import DeviceError, RefusedError
 from .events import Events, LaneRearmed, LaneTripped
+from .exchanges import Exchanges, line_fault
 from .faults import FRAMING, REJECTED, Cause, Fault
 from .intake import Intake
+from .ledger import Ledger
 from .member import Device, InstrumentStatus, Member, MemberPolicy, SafeOutcome, Service
 from .reply import ReplyChannel
+from .safety import Safety
 from .supervisor import Started
 from .ticket import Ticket
-from .upkeep import Upkeep, line_fault
+from .upkeep import Upkeep
 
 T = TypeVar("T")
 
@@ -83,6 +86,7 @@ class Bus:
         tree: The tree's name, for resource URIs.
         breaker: When the bus is left alone, and for how long.
         required: Whether being connected is part of starting.
+        ledger: Where hazardous commands are written down before they may go, if anywhere.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Bus:
         tree: str = "bench",
         breaker: BreakerPolicy | None = None,
         required: bool = False,
+        ledger: Ledger | None = None,
     ) -> None:
         """Make a bus that does not run yet."""
         self.name = name
@@ -111,8 +116,11 @@ class Bus:
             sequence=sequence,
             tree=tree,
             breaker=Breaker(breaker or BreakerPolicy(), self._random.random),
+            ledger=ledger,
         )
-        self._upkeep = Upkeep(transport, self._intake, self._uncut)
+        self._exchanges = Exchanges(transport, self._intake, self._uncut)
+        self._safety = Safety(self._intake, self._exchanges)
+        self._upkeep = Upkeep(transport, self._intake, self._exchanges, self._safety)
         # Why commands are refused though the bus runs, or None.
         self._refusing: str | None = None
         # What the task works on now, while it works on a command.
@@ -179,7 +187,7 @@ class Bus:
         member = self._intake.members.pop(name)
         self._intake.fail_all(member, Cause.STOPPED, "the instrument was removed")
         self._intake.inbox.remove_lane(member.lane)
-        self._upkeep.note_unsafe(member, "the instrument was removed")
+        self._safety.note_unsafe(member, "the instrument was removed")
         self._upkeep.plan_probes()
 
     def replace(self, old: Device, new: Device) -> None:
@@ -266,13 +274,21 @@ class Bus:
         priority: Priority = Priority.NORMAL,
         wait: bool = True,
         watch_deadline: bool = True,
+        caller: str | None = None,
+        lease: int | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket; see `Intake.submit`.
 
         An emergency trips the instrument.
         """
         ticket = await self._intake.submit(
-            device, plan, priority=priority, wait=wait, watch_deadline=watch_deadline
+            device,
+            plan,
+            priority=priority,
+            wait=wait,
+            watch_deadline=watch_deadline,
+            caller=caller,
+            lease=lease,
         )
         if priority is Priority.EMERGENCY:
             self.trip(device.name, f"emergency {plan.name}")
@@ -282,7 +298,7 @@ class Bus:
         """Let only reads pass from now on, and drive the instrument safe."""
         member = self._intake.members[name]
         if member.tripped is not None:
-            self._upkeep.require_safe_again(member)
+            self._safety.require_again(member)
             return
         member.tripped = reason
         failed = 0
@@ -291,7 +307,7 @@ class Bus:
             if command.plan.writes and command.priority is not Priority.EMERGENCY:
                 failed += self._intake.take_back(ticket, Cause.TRIPPED, f"tripped by {reason}")
         self.events.publish(LaneTripped(instrument=name, reason=reason, failed=failed))
-        self._upkeep.require_safe(member, reason)
+        self._safety.require(member, reason)
         self._hurry(member)
 
     def rearm(self, name: str) -> None:
@@ -446,7 +462,7 @@ class Bus:
             else:
                 await self._urgently(self._upkeep.bring_up, member)
             return
-        unsafe = self._upkeep.next_unsafe()
+        unsafe = self._safety.next_unsafe()
         if unsafe is not None:
             await self._urgently(self._upkeep.drive_safe, unsafe)
             return
@@ -484,13 +500,13 @@ class Bus:
             self._flight = None
             if ticket.command.priority is Priority.EMERGENCY:
                 # Whatever it wrote, a tripped instrument ends in its safe state.
-                self._upkeep.require_safe_again(member)
+                self._safety.require_again(member)
         return True
 
     async def _urgently(self, work: Callable[[Member], Awaitable[None]], member: Member) -> None:
         """Do urgent work for an instrument; others for whom something is urgent wait briefly."""
         self._urgent = member
-        if self._upkeep.others_unsafe(member):
+        if self._safety.others_unsafe(member):
             self._cut.deadline = trio.current_time() + self.profile.emergency_wait_s
         try:
             await work(member)
@@ -509,9 +525,9 @@ class Bus:
         epochs = self._intake.breaker.epoch, member.breaker.epoch
         try:
             commit = partial(self._commit, member, ticket)
-            reply = await self._upkeep.exchange(plan.exchange, commit)
+            reply = await self._exchanges.exchange(plan.exchange, commit)
             if plan.then is not None:
-                plan, reply = await self._upkeep.follow(plan, reply)
+                plan, reply = await self._exchanges.follow(plan, reply)
         except _NotSentError:
             return
         except TransportError as error:
@@ -520,7 +536,7 @@ class Bus:
                 self._intake.fail(ticket, Cause.TRANSPORT, error.reason, fault=fault)
             await self._upkeep.note_fault(member, fault, epochs)
             return
-        ticket.acknowledge()
+        ticket.acknowledge(reply.data)
         misfit = self._finish(member, ticket, plan.decode, reply, epochs)
         if misfit is not None:
             await self._upkeep.note_fault(member, misfit, epochs)
@@ -585,7 +601,7 @@ class Bus:
             await self._upkeep.lose("the connection was lost")
             return
         now_s = trio.current_time()
-        if self._intake.inbox.next_emergency() is not None or self._upkeep.next_unsafe():
+        if self._intake.inbox.next_emergency() is not None or self._safety.next_unsafe():
             self._intake.breaker.hasten(now_s)
         if self._intake.breaker.closed or self._intake.breaker.probe(now_s):
             await self._connect()
@@ -612,7 +628,7 @@ class Bus:
                 continue  # the next incarnation was quicker
             if self._alone is not None:
                 await self._alone.wait()
-            elif self._upkeep.next_unsafe() is not None:
+            elif self._safety.next_unsafe() is not None:
                 await self._safe_alone()
             else:
                 return
@@ -624,12 +640,12 @@ class Bus:
             self._intake.breaker.hasten(trio.current_time())
             self._intake.breaker.probe(trio.current_time())
             await self._connect()
-            while (member := self._upkeep.next_unsafe()) is not None:
+            while (member := self._safety.next_unsafe()) is not None:
                 with trio.CancelScope() as self._cut:
                     try:
                         await self._urgently(self._upkeep.drive_safe, member)
                     except Exception as crash:  # noqa: BLE001 - must not keep others unsafe
-                        self._upkeep.note_unsafe(member, f"its driver failed: {crash!r}")
+                        self._safety.note_unsafe(member, f"its driver failed: {crash!r}")
         finally:
             self._intake.breaker.cancel_probe(self._intake.breaker.epoch)
             self._upkeep.note_closed("the bus is down")

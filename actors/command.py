@@ -122,6 +122,8 @@ class Command(Generic[T_co]):
         priority: Who goes first within the lane.
         deadline_s: When the caller stops caring, in Trio time.
         plan: What to send, what to expect, and what it can do.
+        caller: Who gave the directive.
+        lease: The fencing token it was given under, or None.
     """
 
     seq: int
@@ -130,6 +132,8 @@ class Command(Generic[T_co]):
     priority: Priority
     deadline_s: float
     plan: Plan[T_co]
+    caller: str = ""
+    lease: int | None = None
 
 
 @frozen(kw_only=True)

@@ -177,9 +177,18 @@ class CommandMoved(Event):
         state: The state it is in now.
         writes: Whether it changes the instrument.
         urgent: Whether it is an emergency.
+        target: The resource as a URI.
+        caller: Who gave the directive.
+        lease: The fencing token it was given under, or None.
+        hazardous: Whether it can do harm.
+        deadline_s: When its caller stops caring, in Trio time; None for never.
+        attempt: How often its first byte was handed over.
+        acknowledgement: What the hardware said when it acknowledged; empty before.
         sent_ns: When its answered exchange began, in monotonic ns; None without an answer.
         reply: The reply as it came, unframed; empty without one.
         cause: Why it failed, or None.
+        error: Why it failed in words, or None.
+        may_have_executed: Whether the device carried it out or may have, so far.
     """
 
     bus: str
@@ -189,9 +198,18 @@ class CommandMoved(Event):
     state: CommandState
     writes: bool
     urgent: bool
+    target: str = ""
+    caller: str = ""
+    lease: int | None = None
+    hazardous: bool = False
+    deadline_s: float | None = None
+    attempt: int = 0
+    acknowledgement: bytes = b""
     sent_ns: int | None = None
     reply: bytes = b""
     cause: Cause | None = None
+    error: str | None = None
+    may_have_executed: bool = False
 
 
 @frozen(kw_only=True)

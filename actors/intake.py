@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from .breaker import Breaker
 from .command import Command, CommandState, Outcome, Plan, Priority
@@ -22,6 +22,7 @@ from .errors import RefusedError
 from .events import CommandFinished, CommandMoved, CommandRefused, Events
 from .faults import Cause, Fault
 from .inbox import Inbox, InboxFullError
+from .ledger import Ledger, LedgerError
 from .member import Device, Member, Service
 from .ticket import Ticket
 
@@ -76,6 +77,7 @@ class Intake:
         sequence: Iterator[int],
         tree: str,
         breaker: Breaker,
+        ledger: Ledger | None = None,
     ) -> None:
         """Start closed: nothing is accepted before the bus runs."""
         self.name = name
@@ -86,6 +88,7 @@ class Intake:
         self.down: str | None = "the bus has not been started"
         self.reason = ""
         self._tree = tree
+        self._ledger = ledger
         self._sequence = sequence
         self._expiry = _Expiry()
 
@@ -97,17 +100,21 @@ class Intake:
         priority: Priority = Priority.NORMAL,
         wait: bool = True,
         watch_deadline: bool = True,
+        caller: str | None = None,
+        lease: int | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket.
 
-        Waits for room in the lane, unless `wait` is False, and for nothing else. The
-        caller's scope is the command's deadline; `watch_deadline` is False where the
-        caller withdraws the command itself.
+        Waits for room in the lane, unless `wait` is False, and for the ledger where the
+        command can do harm, and for nothing else. The caller's scope is the command's
+        deadline; `watch_deadline` is False where the caller withdraws the command itself.
+        `caller` is the name of the task that calls, where it is not given.
 
         Raises:
             RefusedError: The bus is stopping (stopped), the instrument or its bus is away
-                (breaker), tripped (tripped), or `wait` is False and the lane is full
-                (full) or the instrument is in its recovery window (breaker).
+                (breaker), tripped (tripped), the ledger cannot be written (journal), or
+                `wait` is False and the lane is full (full) or the instrument is in its
+                recovery window (breaker).
         """
         try:
             member = self.admit(device, plan, priority, wait=wait)
@@ -119,22 +126,15 @@ class Intake:
                 priority,
                 deadline_s,
                 plan,
+                trio.lowlevel.current_task().name if caller is None else caller,
+                lease,
             )
             moved = self._moved if self.events.detailed else None
             ticket: Ticket[T] = Ticket(command, self.withdraw, moved)
-            try:
-                self.inbox.put_nowait(member.lane, ticket, priority)
-            except InboxFullError:
-                if not wait:
-                    raise RefusedError(
-                        f"{len(member.lane)} commands wait already",
-                        cause=Cause.FULL,
-                        instrument=device.name,
-                        command=plan.name,
-                    ) from None
-                await self.inbox.put(
-                    member.lane, ticket, priority, check=lambda: self.admit(device, plan, priority)
-                )
+            if plan.hazardous and self._ledger is not None and priority is not Priority.EMERGENCY:
+                await self._put_written(self._ledger, device, ticket, wait=wait)
+            else:
+                await self._put(device, member, ticket, wait=wait)
         except RefusedError as refusal:
             if self.events.detailed:
                 self._note_refused(refusal)
@@ -144,6 +144,54 @@ class Intake:
         if watch_deadline and deadline_s != math.inf:
             self._expiry.add(ticket)
         return ticket
+
+    async def _put(
+        self, device: Device, member: Member, ticket: Ticket[Any], *, wait: bool
+    ) -> None:
+        """Put a command into its lane, waiting for room if `wait`."""
+        plan, priority = ticket.command.plan, ticket.command.priority
+        try:
+            self.inbox.put_nowait(member.lane, ticket, priority)
+        except InboxFullError:
+            if not wait:
+                raise RefusedError(
+                    f"{len(member.lane)} commands wait already",
+                    cause=Cause.FULL,
+                    instrument=device.name,
+                    command=plan.name,
+                ) from None
+            await self.inbox.put(
+                member.lane, ticket, priority, check=lambda: self.admit(device, plan, priority)
+            )
+
+    async def _put_written(
+        self, ledger: Ledger, device: Device, ticket: Ticket[Any], *, wait: bool
+    ) -> None:
+        """Have a hazardous command written down, then put it into its lane."""
+        command = ticket.command
+        plan = command.plan
+        try:
+            try:
+                await ledger.enter(self.move_of(ticket))
+            except LedgerError as full:
+                raise RefusedError(
+                    f"it can do harm, and the journal cannot be written: {full}",
+                    cause=Cause.JOURNAL,
+                    instrument=command.instrument,
+                    command=plan.name,
+                ) from full
+            # Much may have happened meanwhile.
+            member = self.admit(device, plan, command.priority, wait=wait)
+            await self._put(device, member, ticket, wait=wait)
+        except BaseException as why:
+            refused = why if isinstance(why, RefusedError) else None
+            error = ticket.error(
+                Cause.WITHDRAWN if refused is None else refused.cause,
+                "its caller was cancelled" if refused is None else refused.reason,
+            )
+            failed = self.move_of(ticket, Outcome(error=error))
+            ledger.strike(evolve(failed, state=CommandState.FAILED))
+            raise
 
     def admit(
         self, device: Device, plan: Plan[object], priority: Priority, *, wait: bool = True
@@ -187,21 +235,36 @@ class Intake:
 
     def _moved(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> None:
         """Publish a step of a command in full."""
+        self.events.publish(self.move_of(ticket, outcome))
+
+    def move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None = None) -> CommandMoved:
+        """Return a command's latest step as an event."""
         command = ticket.command
-        reply = None if outcome is None else outcome.reply
-        self.events.publish(
-            CommandMoved(
-                bus=self.name,
-                instrument=command.instrument,
-                command=command.plan.name,
-                seq=command.seq,
-                state=ticket.state,
-                writes=command.plan.writes,
-                urgent=command.priority is Priority.EMERGENCY,
-                sent_ns=None if reply is None else reply.sent_ns,
-                reply=b"" if reply is None else reply.data,
-                cause=None if outcome is None else outcome.cause,
-            )
+        plan = command.plan
+        reply = error = None
+        if outcome is not None:
+            reply, error = outcome.reply, outcome.error
+        sent = ticket.state is not CommandState.QUEUED
+        return CommandMoved(
+            bus=self.name,
+            instrument=command.instrument,
+            command=plan.name,
+            seq=command.seq,
+            state=ticket.state,
+            writes=plan.writes,
+            urgent=command.priority is Priority.EMERGENCY,
+            target=command.target,
+            caller=command.caller,
+            lease=command.lease,
+            hazardous=plan.hazardous,
+            deadline_s=None if command.deadline_s == math.inf else command.deadline_s,
+            attempt=ticket.attempts,
+            acknowledgement=ticket.acknowledgement,
+            sent_ns=None if reply is None else reply.sent_ns,
+            reply=b"" if reply is None else reply.data,
+            cause=None if error is None else error.cause,
+            error=None if error is None else str(error),
+            may_have_executed=sent if error is None else error.may_have_executed,
         )
 
     def _note_refused(self, refusal: RefusedError) -> None:

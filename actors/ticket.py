@@ -16,7 +16,15 @@ T = TypeVar("T")
 class Ticket(Generic[T]):
     """Follows one accepted command to its outcome. Reading it never waits for the bus."""
 
-    __slots__ = ("_channel", "_moved", "_withdraw", "attempts", "command", "state")
+    __slots__ = (
+        "_channel",
+        "_moved",
+        "_withdraw",
+        "acknowledgement",
+        "attempts",
+        "command",
+        "state",
+    )
 
     def __init__(
         self,
@@ -30,6 +38,8 @@ class Ticket(Generic[T]):
         self.state = CommandState.QUEUED
         #: How often its first byte was handed over.
         self.attempts = 0
+        #: What the hardware said when it acknowledged; empty before, or where it says nothing.
+        self.acknowledgement = b""
         self._withdraw = withdraw
         self._moved = moved
         self._channel: ReplyChannel[Outcome[T]] = ReplyChannel()
@@ -64,9 +74,10 @@ class Ticket(Generic[T]):
         if self._moved is not None:
             self._moved(self, None)
 
-    def acknowledge(self) -> None:
-        """Note that the hardware has answered."""
+    def acknowledge(self, said: bytes) -> None:
+        """Note that the hardware has answered, and what it said."""
         self.state = advance(self.state, CommandEvent.ACKNOWLEDGE)
+        self.acknowledgement = said
         if self._moved is not None:
             self._moved(self, None)
 

@@ -4,31 +4,17 @@ Rules:
 1. After every opening an instrument is identified before anything else is sent to it.
 2. Line faults and failed probes feed the breakers; a result of an older epoch is ignored.
 3. One silent instrument is quarantined alone; once nobody answers who did, the bus is lost.
-4. Driving an instrument safe is owed until it succeeded, and comes first when it is reached.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import trio
 
-from transports import (
-    Exchange,
-    ForeignReplyError,
-    FrameError,
-    LineState,
-    Reply,
-    ReplyTimeoutError,
-    Transport,
-    TransportError,
-)
+from transports import LineState, Transport, TransportError
 
-from .command import Plan
 from .errors import DeviceError
 from .events import (
     BreakerChanged,
@@ -38,11 +24,9 @@ from .events import (
     IdentityMismatch,
     InstrumentIdentified,
     InstrumentQuarantined,
-    SafeStateDue,
-    SafeStateOwed,
-    SafeStateReached,
     SettingsRestored,
 )
+from .exchanges import Exchanges, fault_of
 from .faults import (
     DISCONNECTED,
     FOREIGN_REPLY,
@@ -52,18 +36,11 @@ from .faults import (
     Fault,
 )
 from .intake import Intake
-from .member import Identity, Member, OnReconnect, Script, Service
-from .reply import ReplyChannel
-
-T = TypeVar("T")
+from .member import Identity, Member, OnReconnect, Service
+from .safety import Safety
 
 PROBE_SHARE: Final = 0.05
 """The largest share of line time spent on probing instruments that do not answer."""
-
-ATTEMPTS: Final = 2
-"""Asking twice forgives the half request a killed program left in the device's input."""
-
-_MISFITS: Final = (ForeignReplyError, FrameError, ValueError)
 
 _SILENCE: Final = (TIMEOUT, FOREIGN_REPLY, FRAMING, DISCONNECTED)
 
@@ -81,41 +58,18 @@ class Upkeep:
         self,
         transport: Transport,
         intake: Intake,
-        uncut: Callable[[], AbstractContextManager[None]],
+        exchanges: Exchanges,
+        safety: Safety,
     ) -> None:
-        """Start with a line that is not open; `uncut` is entered to get into step."""
+        """Start with a line that is not open."""
         self.up = False
         self.opened = trio.Event()
         self.next_probe_s = math.inf
         self._transport = transport
         self._intake = intake
-        self._uncut = uncut
+        self._exchanges = exchanges
+        self._safety = safety
         self._events: Events = intake.events
-
-    async def exchange(self, exchange: Exchange, commit: Callable[[], None] | None = None) -> Reply:
-        """Bring the line into step if it is not, then make one exchange."""
-        transport = self._transport
-        if transport.owed(exchange.unit):
-            await self._resync(exchange.unit)
-        return await transport.exchange(exchange, commit=commit)
-
-    async def follow(self, plan: Plan[T], reply: Reply) -> tuple[Plan[T], Reply]:
-        """Make the exchanges that a reply leads to; return the last step and its reply."""
-        while plan.then is not None and (step := plan.then(reply.data)) is not None:
-            plan = step
-            reply = await self.exchange(plan.exchange)
-        return plan, reply
-
-    async def _resync(self, unit: str | None) -> None:
-        owed = self._transport.owed(unit)
-        debtor = next(
-            (each for each in self._intake.members.values() if each.device.unit == owed[0].unit),
-            None,
-        )
-        with self._uncut():
-            await self._transport.resync(None if debtor is None else debtor.device.fence(owed))
-        # Whoever came meanwhile goes first: not one byte more before that.
-        await trio.lowlevel.checkpoint_if_cancelled()
 
     def note_answer(self, member: Member, epochs: tuple[int, int]) -> None:
         """Note that an instrument answered an exchange of these epochs."""
@@ -165,7 +119,7 @@ class Upkeep:
     async def _give_up_on(self, member: Member, fault: Fault) -> None:
         """Quarantine an instrument at once."""
         member.breaker.open(trio.current_time())
-        self.note_unsafe(member, str(fault))
+        self._safety.note_unsafe(member, str(fault))
         self._quarantine(member, fault)
         await self._judge_silence()
 
@@ -189,7 +143,7 @@ class Upkeep:
             self._note_away(member)
             away = f"the bus {self._intake.name} is away: {reason}"
             self._intake.fail_away(member, away, Fault(DISCONNECTED, reason), retry_after_s)
-            self.note_unsafe(member, reason)
+            self._safety.note_unsafe(member, reason)
         await self._transport.aclose()
 
     def note_breaker(self, reason: str) -> None:
@@ -224,8 +178,8 @@ class Upkeep:
     def _note_away(self, member: Member) -> None:
         # What was out of reach may be in any state when it comes back.
         member.touched = True
-        if member.tripped is not None and self._owe_safe(member, member.tripped):
-            self._note_due(member)
+        if member.tripped is not None and self._safety.owe(member, member.tripped):
+            self._safety.note_due(member)
 
     async def connect(self) -> None:
         """Open the line and plan to identify everybody on it."""
@@ -285,7 +239,7 @@ class Upkeep:
         if self.up and self._transport.owed(member.device.unit):
             # Getting back into step is part of what the probe takes from the others.
             try:
-                await self._resync(member.device.unit)
+                await self._exchanges.resync(member.device.unit)
             except TransportError as error:
                 await self.lose(error.reason)
         if member.service is not Service.IN_SERVICE and self.up:
@@ -338,14 +292,14 @@ class Upkeep:
             member.expected = member.expected.merged(identity)
             member.answered = True
             if member.safe_reason is not None:
-                await self._run_safe(member)
+                await self._safety.run(member)
             if member.unrestored and member.confirmed and member.tripped is None:
                 await self._restore(member)
         except DeviceError as error:
             self._note_reached()
             return error.fault
         except (TransportError, ValueError) as error:
-            return _fault(error)
+            return fault_of(error)
         return None
 
     def _enter_service(self, member: Member) -> None:
@@ -373,7 +327,7 @@ class Upkeep:
             if plan.hazardous:
                 left_out.append(name)
                 continue
-            await self._write(plan)
+            await self._exchanges.write(plan)
             restored.append(name)
         member.unrestored = False
         if member.intended:
@@ -383,47 +337,6 @@ class Upkeep:
                 )
             )
 
-    def next_unsafe(self) -> Member | None:
-        """Return an instrument that has to be driven safe now."""
-        # One that hangs waits for its next try until everybody has had one.
-        return min(
-            (each for each in self._intake.members.values() if each.safe_due),
-            key=lambda each: (each.safe_tries, each.service is not Service.IN_SERVICE),
-            default=None,
-        )
-
-    def others_unsafe(self, member: Member) -> bool:
-        """Return whether others have not had their first try to be driven safe."""
-        return any(
-            each.safe_due and not each.safe_tries
-            for each in self._intake.members.values()
-            if each is not member
-        )
-
-    def require_safe(self, member: Member, reason: str) -> None:
-        """Note that an instrument has to be driven safe."""
-        if self._owe_safe(member, reason):
-            member.safe_due = True
-
-    def require_safe_again(self, member: Member) -> None:
-        """Note that a tripped instrument may have left its safe state."""
-        if member.tripped is not None and member.touched and member.safe_reason is None:
-            self.require_safe(member, member.tripped)
-            self._note_due(member)
-
-    def _owe_safe(self, member: Member, reason: str) -> bool:
-        """Owe driving an instrument safe; return whether that is new."""
-        if member.safe_reason is None and member.device.safe_plans():
-            member.safe_reason = reason
-            member.safe_tries = 0
-            member.safe_told = ReplyChannel()
-            return True
-        return False
-
-    def _note_due(self, member: Member) -> None:
-        if member.safe_reason is not None:
-            self._events.publish(SafeStateDue(instrument=member.name, reason=member.safe_reason))
-
     async def drive_safe(self, member: Member) -> None:
         """Drive an instrument safe now, identifying it first if need be."""
         member.safe_tries += 1
@@ -432,9 +345,9 @@ class Upkeep:
             return
         epochs = self._intake.breaker.epoch, member.breaker.epoch
         try:
-            await self._run_safe(member)
+            await self._safety.run(member)
         except (TransportError, DeviceError, ValueError) as error:
-            fault = _fault(error)
+            fault = fault_of(error)
         else:
             self.note_answer(member, epochs)
             return
@@ -444,89 +357,6 @@ class Upkeep:
             # What is owed comes first when a probe brings it back.
             await self._give_up_on(member, fault)
 
-    async def _run_safe(self, member: Member) -> None:
-        """Write the safe state; what is owed is settled once all of it was taken."""
-        refused: Exception | None = None
-        for plan in member.device.safe_plans():
-            try:
-                await self._insist(member, partial(self._write, plan))
-            except (DeviceError, *_MISFITS) as error:
-                refused = error  # it is there: the rest of the safe state is worth writing
-            else:
-                member.intend(plan)
-        if refused is not None:
-            raise refused
-        reason, member.safe_reason, member.safe_due = member.safe_reason, None, False
-        member.touched = False
-        member.safe_told.send(None)
-        self._events.publish(SafeStateReached(instrument=member.name, reason=reason or ""))
-
-    async def _write(self, plan: Plan[object]) -> None:
-        step, reply = await self.follow(plan, await self.exchange(plan.exchange))
-        step.decode(reply.data)
-
-    def note_unsafe(self, member: Member, error: str) -> None:
-        """Tell who waits that an instrument could not be driven safe yet."""
-        if member.safe_reason is None or not member.safe_due:
-            return
-        member.safe_due = False
-        told, member.safe_told = member.safe_told, ReplyChannel()
-        told.send(error)
-        self._events.publish(
-            SafeStateOwed(instrument=member.name, reason=member.safe_reason, error=error)
-        )
-
     async def _identify(self, member: Member) -> Identity:
-        return await self._insist(member, lambda: self._run_script(member.device.identify()))
-
-    async def _insist(self, member: Member, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Try what is harmless to repeat as often as `ATTEMPTS` says."""
-        others_wait = any(
-            each.service is Service.IN_SERVICE and each is not member
-            for each in self._intake.members.values()
-        )
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return await attempt()
-            except ReplyTimeoutError:
-                # Silence takes line time from those that answer: once has to do.
-                if others_wait and not member.breaker.closed:
-                    raise
-            except _MISFITS:
-                pass
-        return await attempt()
-
-    async def _run_script(self, script: Script[T]) -> T:
-        try:
-            exchange = next(script)
-            while True:
-                exchange = script.send((await self.exchange(exchange)).data)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        finally:
-            script.close()
-
-
-def line_fault(error: TransportError) -> Fault:
-    """Return the fault that a transport's error is."""
-    match error:
-        case ReplyTimeoutError():
-            kind = TIMEOUT
-        case ForeignReplyError():
-            kind = FOREIGN_REPLY
-        case FrameError():
-            kind = FRAMING
-        case _:
-            kind = DISCONNECTED
-    return Fault(kind, error.reason, error.received)
-
-
-def _fault(error: TransportError | DeviceError | ValueError) -> Fault:
-    match error:
-        case DeviceError():
-            return error.fault
-        case TransportError():
-            return line_fault(error)
-        case _:
-            return Fault(FRAMING, str(error))
+        run = self._exchanges.run_script
+        return await self._exchanges.insist(member, lambda: run(member.device.identify()))

@@ -28,6 +28,7 @@ from actors import (
     Identity,
     InstrumentStatus,
     Intensity,
+    Ledger,
     MemberPolicy,
     Plan,
     Script,
@@ -281,6 +282,7 @@ class Bench:
         *,
         name: str = "bus",
         events: Events | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.line = SimLine(model)
         self.events = events or Events()
@@ -300,6 +302,7 @@ class Bench:
             sequence=count(1),
             breaker=parts.breaker,
             required=parts.required,
+            ledger=ledger,
         )
         each: Device
         for each in devices.values() if isinstance(devices, Mapping) else devices:

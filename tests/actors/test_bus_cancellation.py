@@ -19,7 +19,9 @@ from actors import (
     Service,
     Ticket,
     bus,
+    exchanges,
     intake,
+    safety,
     upkeep,
 )
 from tests.support.cancellation import Ending, Hits, sweep, unhit
@@ -27,7 +29,7 @@ from transports import TCP, LineState, StreamTransport
 
 from .bench import PLAIN, SHARED, Bench, Parts, Witness, WitnessModel
 
-MODULES: Final = (bus, upkeep, intake)
+MODULES: Final = (bus, upkeep, safety, exchanges, intake)
 
 
 class Lingering(StreamTransport):
@@ -446,6 +448,13 @@ def test_every_await_of_the_bus_can_be_cancelled() -> None:
         "Bus.run: async with trio.open_nursery() as nursery:": "its body never returns",
     }
     assert unhit(bus, hits, excused) == []
-    last_look = "Upkeep._resync: await trio.lowlevel.checkpoint_if_cancelled()"
-    assert unhit(upkeep, hits, {last_look: "waits for nothing unless it is cancelled"}) == []
-    assert unhit(intake, hits, {}) == []
+    last_look = "Exchanges.resync: await trio.lowlevel.checkpoint_if_cancelled()"
+    assert unhit(upkeep, hits, {}) == []
+    assert unhit(safety, hits, {}) == []
+    assert unhit(exchanges, hits, {last_look: "waits for nothing unless it is cancelled"}) == []
+    written = "cancelled in the tests of ledgers"
+    excused = {
+        "Intake.submit: await self._put_written(self._ledger, device, ticket, wait=wait)": written,
+        "Intake._put_written": written,
+    }
+    assert unhit(intake, hits, excused) == []

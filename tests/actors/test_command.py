@@ -60,7 +60,7 @@ def take(ticket: Ticket[float], event: CommandEvent) -> None:
         case E.DISPATCH:
             ticket.dispatch()
         case E.ACKNOWLEDGE:
-            ticket.acknowledge()
+            ticket.acknowledge(b"")
         case E.COMPLETE:
             ticket.resolve(Outcome(value=1.0))
         case E.FAIL:

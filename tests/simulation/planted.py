@@ -33,6 +33,7 @@ from actors import (
 from actors.intake import Intake
 from actors.member import Member
 from actors.restart import Decision, RestartBudget
+from actors.safety import Safety
 from actors.upkeep import Upkeep
 from benchtree import exercise, invariants
 from benchtree.simulate import Bench, Report, simulate
@@ -245,13 +246,13 @@ def identity_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def owed_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A safe state that could not be reached is given up."""
-    note_unsafe = Upkeep.note_unsafe
+    note_unsafe = Safety.note_unsafe
 
-    def broken(self: Upkeep, member: Member, error: str) -> None:
+    def broken(self: Safety, member: Member, error: str) -> None:
         note_unsafe(self, member, error)
         member.safe_reason = None
 
-    monkeypatch.setattr(Upkeep, "note_unsafe", broken)
+    monkeypatch.setattr(Safety, "note_unsafe", broken)
 
 
 def foreign_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

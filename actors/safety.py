@@ -1,0 +1,97 @@
+"""Driving instruments safe: who is owed it, and doing it.
+
+Rules:
+1. Driving an instrument safe is owed until it succeeded, and comes first when it is reached.
+2. A setting that the instrument refuses does not keep the rest of the safe state from it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .errors import DeviceError
+from .events import SafeStateDue, SafeStateOwed, SafeStateReached
+from .exchanges import MISFITS, Exchanges
+from .intake import Intake
+from .member import Member, Service
+from .reply import ReplyChannel
+
+
+class Safety:
+    """Knows which instruments of a bus have to be driven safe, and drives them."""
+
+    def __init__(self, intake: Intake, exchanges: Exchanges) -> None:
+        """Owe nobody anything yet."""
+        self._intake = intake
+        self._exchanges = exchanges
+        self._events = intake.events
+
+    def next_unsafe(self) -> Member | None:
+        """Return an instrument that has to be driven safe now."""
+        # One that hangs waits for its next try until everybody has had one.
+        return min(
+            (each for each in self._intake.members.values() if each.safe_due),
+            key=lambda each: (each.safe_tries, each.service is not Service.IN_SERVICE),
+            default=None,
+        )
+
+    def others_unsafe(self, member: Member) -> bool:
+        """Return whether others have not had their first try to be driven safe."""
+        return any(
+            each.safe_due and not each.safe_tries
+            for each in self._intake.members.values()
+            if each is not member
+        )
+
+    def require(self, member: Member, reason: str) -> None:
+        """Note that an instrument has to be driven safe."""
+        if self.owe(member, reason):
+            member.safe_due = True
+
+    def require_again(self, member: Member) -> None:
+        """Note that a tripped instrument may have left its safe state."""
+        if member.tripped is not None and member.touched and member.safe_reason is None:
+            self.require(member, member.tripped)
+            self.note_due(member)
+
+    def owe(self, member: Member, reason: str) -> bool:
+        """Owe driving an instrument safe; return whether that is new."""
+        if member.safe_reason is None and member.device.safe_plans():
+            member.safe_reason = reason
+            member.safe_tries = 0
+            member.safe_told = ReplyChannel()
+            return True
+        return False
+
+    def note_due(self, member: Member) -> None:
+        """Report that an instrument is owed its safe state once more."""
+        if member.safe_reason is not None:
+            self._events.publish(SafeStateDue(instrument=member.name, reason=member.safe_reason))
+
+    async def run(self, member: Member) -> None:
+        """Write the safe state; what is owed is settled once all of it was taken."""
+        refused: Exception | None = None
+        for plan in member.device.safe_plans():
+            try:
+                await self._exchanges.insist(member, partial(self._exchanges.write, plan))
+            except (DeviceError, *MISFITS) as error:
+                refused = error  # it is there: the rest of the safe state is worth writing
+            else:
+                member.intend(plan)
+        if refused is not None:
+            raise refused
+        reason, member.safe_reason, member.safe_due = member.safe_reason, None, False
+        member.touched = False
+        member.safe_told.send(None)
+        self._events.publish(SafeStateReached(instrument=member.name, reason=reason or ""))
+
+    def note_unsafe(self, member: Member, error: str) -> None:
+        """Tell who waits that an instrument could not be driven safe yet."""
+        if member.safe_reason is None or not member.safe_due:
+            return
+        member.safe_due = False
+        told, member.safe_told = member.safe_told, ReplyChannel()
+        told.send(error)
+        self._events.publish(
+            SafeStateOwed(instrument=member.name, reason=member.safe_reason, error=error)
+        )
