@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
@@ -12,18 +13,25 @@ from urllib.parse import unquote
 from attrs import fields, frozen
 
 from .errors import AddressError
+from .resource import Medium, Resource, is_resource_name, parse_resource
 
 _COM_PORT: Final = re.compile(r"(?:\\\\\.\\)?(com\d+)", re.IGNORECASE)
 _DIGITS: Final = 9
 """Longer numbers are mistakes, and some too long to be read at all."""
 
 _HOST_SIZE: Final = 253
+_BACKEND: Final = re.compile(r".*@(?:py|sim|ivi)")
+_MEDIA: Final = {"serial": Medium.SERIAL, "tcp": Medium.TCP, "sim": Medium.SIM}
 _TRUTHS: Final = {"true": True, "false": False}
 _ALLOWED: Final[Mapping[str, tuple[object, ...]]] = {
     "bytesize": (5, 6, 7, 8),
     "parity": ("N", "E", "O", "M", "S"),
     "stopbits": (1, 1.5, 2),
 }
+
+
+CHUNK_SIZE: Final = 131_072
+"""How many bytes VISA reads at once unless told otherwise."""
 
 
 @frozen
@@ -73,12 +81,15 @@ class Address:
 
     Attributes:
         text: As the user wrote it.
-        scheme: "serial", "tcp" or "sim".
+        scheme: "serial", "tcp", "visa" or "sim".
         path: The device node or COM port of a serial bus, the name of a simulated one.
-        host: The host of a TCP endpoint, without brackets.
+        host: The host of a network bus, without brackets.
         port: The port of a TCP endpoint.
         options: The line settings of a serial bus, else None.
         units: The units on a simulated line, each a letter; empty for those that are asked for.
+        resource: What a VISA resource name says, else None.
+        backend: The VISA library, as "@py"; "" for the one that PyVISA finds.
+        chunk_size: How many bytes VISA reads at once.
     """
 
     text: str
@@ -88,16 +99,31 @@ class Address:
     port: int = 0
     options: SerialSettings | None = None
     units: tuple[str, ...] = ()
+    resource: Resource | None = None
+    backend: str = ""
+    chunk_size: int = CHUNK_SIZE
 
     def __str__(self) -> str:
         """Return the text as written."""
         return self.text
 
+    @property
+    def medium(self) -> Medium:
+        """What carries the messages, whoever drives it."""
+        return _MEDIA[self.scheme] if self.resource is None else self.resource.medium
+
+    @property
+    def unit(self) -> str | None:
+        """The instrument that the address names, where it stands for a bus of several."""
+        return None if self.resource is None else self.resource.unit
+
 
 def parse_address(text: str) -> Address:
     """Read an address such as `serial:///dev/ttyUSB0?baudrate=38400` or `tcp://host:5025`.
 
-    A plain device path or COM port is a serial port with default settings.
+    A plain device path or COM port is a serial port with default settings. A plain VISA
+    resource name is driven by VISA, save a raw socket (`TCPIP::host::5025::SOCKET`), which
+    needs none: write `visa://` before it to have VISA all the same.
 
     Raises:
         AddressError: The text is no address; the message says what would be one.
@@ -123,6 +149,8 @@ def canonical_key(address: Address) -> str:
         case "serial":
             # Not a blocking call worth a thread: it reads a few directory entries.
             return f"serial://{os.path.realpath(address.path)}"
+        case "visa" if address.resource is not None:
+            return _visa_key(address, address.resource)
         case scheme:
             return f"{scheme}://{address.path}"
 
@@ -131,11 +159,14 @@ def _parse(text: str) -> Address:
     if "\0" in unquote(text):
         raise AddressError("no address has a zero character in it")
     scheme, mark, rest = text.partition("://")
-    if not mark:
+    if not mark and is_resource_name(text):
+        scheme, rest = "visa", text
+    elif not mark:
         scheme, rest = "serial", text
         if not (text.startswith("/") or _COM_PORT.fullmatch(text.partition("?")[0])):
             raise AddressError(
-                "not an address; write serial:///dev/ttyUSB0, COM3 or tcp://host:port"
+                "not an address; write serial:///dev/ttyUSB0, COM3, tcp://host:port or "
+                "GPIB0::5::INSTR"
             )
     body, _, query = rest.partition("?")
     options = _read_query(query)
@@ -146,6 +177,8 @@ def _parse(text: str) -> Address:
             _refuse_options(options, scheme)
             host, port = _read_endpoint(body)
             return Address(text, scheme, host=host, port=port)
+        case "visa":
+            return _visa_address(text, unquote(body), options, forced=bool(mark or options))
         case "sim":
             units = options.pop("units", "")
             _refuse_options(options, scheme)
@@ -153,7 +186,8 @@ def _parse(text: str) -> Address:
                 raise AddressError("the name is missing; write sim://name")
             return Address(text, scheme, path=body, units=tuple(units))
         case _:
-            raise AddressError(f"the scheme {scheme!r} is not known; known are serial, tcp, sim")
+            known = "serial, tcp, visa, sim"
+            raise AddressError(f"the scheme {scheme!r} is not known; known are {known}")
 
 
 def _serial_address(text: str, path: str, options: Mapping[str, str]) -> Address:
@@ -166,6 +200,60 @@ def _serial_address(text: str, path: str, options: Mapping[str, str]) -> Address
             "(three slashes) or serial://COM3"
         )
     return Address(text, "serial", path=path, options=_serial_settings(options))
+
+
+def _visa_address(text: str, name: str, options: dict[str, str], *, forced: bool) -> Address:
+    resource = parse_resource(name)
+    if resource.host:
+        _check_host(resource.host)
+    if resource.medium is Medium.TCP and not forced:
+        return Address(text, "tcp", host=resource.host, port=resource.port)
+    backend = options.pop("backend", "")
+    if backend and not _BACKEND.fullmatch(backend):
+        raise AddressError(
+            f"the backend {backend!r} is not known; known are @py, @sim, @ivi, and a library's "
+            "path before one of them"
+        )
+    chunk_size = _read_int("chunk_size", options.pop("chunk_size", str(CHUNK_SIZE)))
+    if chunk_size < 1:
+        raise AddressError("chunk_size is 0; it must be at least 1")
+    serial = resource.medium is Medium.SERIAL
+    if options and not serial:
+        raise AddressError(
+            f"the option {next(iter(options))!r} is not known here; known are backend, chunk_size"
+        )
+    return Address(
+        text,
+        "visa",
+        path=resource.path,
+        host=resource.host,
+        port=resource.port,
+        options=_serial_settings(options) if serial else None,
+        resource=resource,
+        backend=backend,
+        chunk_size=chunk_size,
+    )
+
+
+def _visa_key(address: Address, resource: Resource) -> str:
+    if address.backend.endswith("@sim"):
+        # What is simulated is nobody else's port.
+        return f"visa://{resource.board}?backend={address.backend}"
+    host = _canonical_host(address.host) if address.host else ""
+    match resource.medium:
+        case Medium.TCP:
+            return _tcp_key(host, address.port)
+        case Medium.SERIAL if address.path.startswith("/"):
+            return f"serial://{os.path.realpath(address.path)}"
+        case Medium.SERIAL if (com_port := _COM_PORT.fullmatch(address.path)) is not None:
+            return f"serial://{com_port[1].upper()}"
+        case Medium.SERIAL if sys.platform == "win32":
+            return f"serial://COM{address.path}"
+        case _ if host:
+            # The number of the interface is VISA's own affair.
+            return f"visa://TCPIP::{host}::{resource.board.split('::', 2)[2]}"
+        case _:
+            return f"visa://{resource.board}"
 
 
 def _read_query(query: str) -> dict[str, str]:

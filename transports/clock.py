@@ -17,6 +17,8 @@ from typing import Final, Protocol, TypeVar, TypeVarTuple
 import trio
 from trio.testing import MockClock
 
+from .thread import CallThread
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -59,6 +61,14 @@ class Clock(Protocol):
         """
         ...
 
+    def make_thread(self, name: str) -> CallThread:
+        """Return a thread of its own for calls that may hang, one after the other.
+
+        Raises:
+            RuntimeError: Time is simulated: nothing runs beside the event loop.
+        """
+        ...
+
 
 class SystemClock:
     """The clocks of the operating system, and real threads."""
@@ -91,6 +101,10 @@ class SystemClock:
         return await trio.to_thread.run_sync(
             blocking, *args, limiter=limiter, abandon_on_cancel=abandon_on_cancel
         )
+
+    def make_thread(self, name: str) -> CallThread:
+        """Return a real thread."""
+        return CallThread(name)
 
 
 class VirtualClock:
@@ -133,6 +147,10 @@ class VirtualClock:
         del limiter, abandon_on_cancel  # nothing runs beside the event loop
         await trio.lowlevel.checkpoint()
         return blocking(*args)
+
+    def make_thread(self, name: str) -> CallThread:
+        """Refuse: nothing runs beside the event loop."""
+        raise RuntimeError(f"{name} needs real time: nothing runs beside a simulated clock")
 
 
 _SYSTEM: Final = SystemClock()

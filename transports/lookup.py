@@ -25,7 +25,7 @@ async def resolve_key(address: Address) -> str:
     virtual clock nothing is looked up.
     """
     clock = current_clock()
-    if address.scheme == "tcp" and not clock.virtual:
+    if address.host and not clock.virtual:
         with trio.move_on_after(LOOKUP_WITHIN_S):
             host = await clock.run_sync(
                 _look_up, address.host, limiter=_LOOKUP_LIMITER, abandon_on_cancel=True

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from .address import Address, SerialSettings, canonical_key
 from .errors import AddressError
 from .framing import Framing
 from .hosted import HostedTransport, Hosting
-from .profile import SERIAL, TCP, BusProfile
+from .profile import GPIB, LAN, SERIAL, TCP, USBTMC, BusProfile
+from .resource import Medium
 from .serial import connect_serial
 from .stream import ByteStream, StreamTransport
 from .tcp import connect_tcp
 
+_USUAL: Final[Mapping[Medium, BusProfile]] = {
+    Medium.TCP: TCP,
+    Medium.GPIB: GPIB,
+    Medium.USBTMC: USBTMC,
+    Medium.LAN: LAN,
+}
+
 
 def default_profile(address: Address) -> BusProfile:
     """Return the profile of a bus whose configuration names none."""
-    return TCP if address.scheme == "tcp" else SERIAL
+    return _USUAL.get(address.medium, SERIAL)
 
 
 def make_transport(

@@ -25,6 +25,10 @@ class Resync(Enum):
     FENCE = "fence"
     """Ask something recognisable and discard everything up to its answer."""
 
+    CLEAR_AND_FENCE = "clear-and-fence"
+    """Clear the device, or reopen where it cannot be cleared, then ask a fence. A line that
+    has no device clear asks the fence only."""
+
     DRAIN = "drain"
     """Discard until the line's declared lateness has passed."""
 
@@ -83,6 +87,17 @@ GATEWAY: Final = BusProfile(
 )
 """A serial line behind a network gateway, which keeps late bytes across connections."""
 
+GPIB: Final = BusProfile(
+    name="gpib", resync=Resync.CLEAR_AND_FENCE, max_frame=16_777_216, shared=True
+)
+"""A GPIB board, or a gateway to one: each instrument is read by its own address."""
+
+USBTMC: Final = BusProfile(name="usbtmc", resync=Resync.CLEAR_AND_FENCE, max_frame=16_777_216)
+"""One instrument on USB, under VISA."""
+
+LAN: Final = BusProfile(name="lan", resync=Resync.REOPEN_AND_FENCE, max_frame=16_777_216)
+"""One instrument in the network under VISA, by VXI-11 or HiSLIP."""
+
 PROFILES: Final[Mapping[str, BusProfile]] = {
-    profile.name: profile for profile in (SERIAL, RS485, TCP, GATEWAY)
+    profile.name: profile for profile in (SERIAL, RS485, TCP, GATEWAY, GPIB, USBTMC, LAN)
 }

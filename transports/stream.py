@@ -248,9 +248,9 @@ class StreamTransport:
                 else:
                     await self._drain()
                     await self._reopen()
-            case Resync.FENCE if fence is not None and usable:
+            case Resync.FENCE | Resync.CLEAR_AND_FENCE if fence is not None and usable:
                 await self._cross(fence)
-            case Resync.FENCE | Resync.DRAIN:
+            case Resync.FENCE | Resync.CLEAR_AND_FENCE | Resync.DRAIN:
                 await self._drain()
 
     async def wait_lost(self) -> None:

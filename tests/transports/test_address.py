@@ -91,7 +91,7 @@ def test_links_to_one_node(tmp_path: Path) -> None:
     [
         ("ttyUSB0", "not an address; write serial:///dev/ttyUSB0"),
         ("", "not an address"),
-        ("visa://GPIB0::5", "'visa' is not known; known are serial, tcp, sim"),
+        ("usb://GPIB0::5", "'usb' is not known; known are serial, tcp, visa, sim"),
         ("serial://dev/ttyUSB0", "absolute path"),
         ("serial://", "absolute path"),
         ("/dev/ttyS0?baud=9600", "'baud' is not known; known are baudrate, bytesize"),
