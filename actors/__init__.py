@@ -7,7 +7,15 @@ from transports import Clock, Timer, current_clock, make_timer
 from .actor import Actor, Ref
 from .breaker import Breaker, BreakerPolicy, BreakerState
 from .bus import Bus, BusStatus
-from .command import Command, CommandEvent, CommandState, Outcome, Plan, Priority
+from .command import (
+    TRANSITIONS,
+    Command,
+    CommandEvent,
+    CommandState,
+    Outcome,
+    Plan,
+    Priority,
+)
 from .errors import (
     ActorError,
     AskError,
@@ -49,6 +57,17 @@ from .events import (
 from .faults import Cause, Fault, FaultClass
 from .inbox import Inbox, InboxFullError, Lane
 from .instrument import Directive, Instrument
+from .journal import (
+    COLUMNS,
+    Batch,
+    Cell,
+    Chain,
+    JournalRow,
+    Replay,
+    RowKind,
+    closing_row,
+    first_seal,
+)
 from .ledger import Ledger, LedgerError
 from .member import (
     Device,
@@ -78,11 +97,14 @@ from .ticket import Ticket
 from .validation import Limits
 
 __all__ = [
+    "COLUMNS",
+    "TRANSITIONS",
     "Action",
     "Actor",
     "ActorError",
     "AskError",
     "Assignment",
+    "Batch",
     "Breaker",
     "BreakerChanged",
     "BreakerPolicy",
@@ -93,6 +115,8 @@ __all__ = [
     "BusPoll",
     "BusStatus",
     "Cause",
+    "Cell",
+    "Chain",
     "ChildEnded",
     "ChildInfo",
     "ChildOverdue",
@@ -126,6 +150,7 @@ __all__ = [
     "InstrumentQuarantined",
     "InstrumentStatus",
     "Intensity",
+    "JournalRow",
     "Lane",
     "LaneRearmed",
     "LaneTripped",
@@ -145,8 +170,10 @@ __all__ = [
     "Reading",
     "Ref",
     "RefusedError",
+    "Replay",
     "ReplyChannel",
     "Restart",
+    "RowKind",
     "SafeOutcome",
     "SafeStateDue",
     "SafeStateFailed",
@@ -167,8 +194,10 @@ __all__ = [
     "Timer",
     "Value",
     "Waveform",
+    "closing_row",
     "current_clock",
     "describe",
+    "first_seal",
     "make_timer",
     "no_farewell",
 ]

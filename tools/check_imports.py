@@ -25,6 +25,7 @@ PURE_FILES = (
     "actors/breaker.py",
     "actors/command.py",
     "actors/faults.py",
+    "actors/journal.py",
     "actors/restart.py",
     "actors/validation.py",
     "actors/wear.py",
@@ -36,8 +37,9 @@ PURE_FILES = (
 # Of `io` pure files may use the buffers; its `open` has a name that the check below finds.
 PURE_IMPORTS = frozenset({
     "__future__", "abc", "attrs", "binascii", "bisect", "cmath", "collections", "contextlib",
-    "copy", "decimal", "enum", "fractions", "functools", "heapq", "io", "itertools", "math",
-    "numpy", "operator", "random", "re", "statistics", "string", "struct", "types", "typing", "zlib",
+    "copy", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "io", "itertools",
+    "json", "math", "numpy", "operator", "random", "re", "statistics", "string", "struct", "types",
+    "typing", "zlib",
 })  # fmt: skip
 
 IMPURE_CALLS = frozenset({"open", "input", "print", "__import__"})
