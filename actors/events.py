@@ -181,6 +181,7 @@ class CommandMoved(Event):
         caller: Who gave the directive.
         lease: The fencing token it was given under, or None.
         hazardous: Whether it can do harm.
+        request: What is sent first.
         deadline_s: When its caller stops caring, in Trio time; None for never.
         attempt: How often its first byte was handed over.
         acknowledgement: What the hardware said when it acknowledged; empty before.
@@ -202,6 +203,7 @@ class CommandMoved(Event):
     caller: str = ""
     lease: int | None = None
     hazardous: bool = False
+    request: bytes = b""
     deadline_s: float | None = None
     attempt: int = 0
     acknowledgement: bytes = b""
@@ -214,12 +216,23 @@ class CommandMoved(Event):
 
 @frozen(kw_only=True)
 class CommandRefused(Event):
-    """A bus did not accept a command; published for observers that ask for it."""
+    """A bus did not accept a command; published for observers that ask for it.
+
+    Attributes:
+        writes: Whether it would have changed the instrument.
+        target: The resource as a URI.
+        caller: Who gave the directive.
+        error: Why, in words.
+    """
 
     bus: str
     instrument: str
     command: str
     cause: Cause
+    writes: bool = False
+    target: str = ""
+    caller: str = ""
+    error: str = ""
 
 
 @frozen(kw_only=True)

@@ -116,28 +116,46 @@ class Intake:
                 `wait` is False and the lane is full (full) or the instrument is in its
                 recovery window (breaker).
         """
+        ledger = self._ledger
+        entered = False
+        if caller is None:
+            caller = trio.lowlevel.current_task().name
         try:
             member = self.admit(device, plan, priority, wait=wait)
             deadline_s = trio.current_effective_deadline()
             command = Command(
                 next(self._sequence),
-                f"benchtree://{self._tree}/{device.name}/{plan.name}",
+                self._target(device, plan),
                 device.name,
                 priority,
                 deadline_s,
                 plan,
-                trio.lowlevel.current_task().name if caller is None else caller,
+                caller,
                 lease,
             )
-            moved = self._moved if self.events.detailed else None
+            moved = self._moved if self.events.detailed or ledger is not None else None
             ticket: Ticket[T] = Ticket(command, self.withdraw, moved)
-            if plan.hazardous and self._ledger is not None and priority is not Priority.EMERGENCY:
-                await self._put_written(self._ledger, device, ticket, wait=wait)
+            if ledger is not None and plan.hazardous and priority is not Priority.EMERGENCY:
+                entered = True
+                await self._put_written(ledger, device, ticket, wait=wait)
             else:
                 await self._put(device, member, ticket, wait=wait)
         except RefusedError as refusal:
-            if self.events.detailed:
-                self._note_refused(refusal)
+            if self.events.detailed or (ledger is not None and not entered):
+                refused = CommandRefused(
+                    bus=self.name,
+                    instrument=device.name,
+                    command=plan.name,
+                    cause=refusal.cause,
+                    writes=plan.writes,
+                    target=self._target(device, plan),
+                    caller=caller,
+                    error=str(refusal),
+                )
+                if ledger is not None and not entered:
+                    ledger.note_refused(refused)
+                if self.events.detailed:
+                    self.events.publish(refused)
             raise
         if moved is not None:
             moved(ticket, None)
@@ -233,9 +251,23 @@ class Intake:
             )
         return member
 
+    def _target(self, device: Device, plan: Plan[object]) -> str:
+        return f"benchtree://{self._tree}/{device.name}/{plan.name}"
+
     def _moved(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> None:
-        """Publish a step of a command in full."""
-        self.events.publish(self.move_of(ticket, outcome))
+        """Tell the ledger of a step of a command, and observers that ask for it."""
+        ledger, detailed = self._ledger, self.events.detailed
+        event = self.move_of(ticket, outcome) if detailed else None
+        if ledger is not None:
+            plan = ticket.command.plan
+            if plan.writes or plan.hazardous or ledger.everything:
+                ledger.note(event or self.move_of(ticket, outcome))
+            elif outcome is not None and outcome.error is not None:
+                ledger.note_failed_read(event or self.move_of(ticket, outcome))
+            elif outcome is not None:
+                ledger.count_read(ticket.command.instrument)
+        if event is not None:
+            self.events.publish(event)
 
     def move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None = None) -> CommandMoved:
         """Return a command's latest step as an event."""
@@ -257,6 +289,7 @@ class Intake:
             caller=command.caller,
             lease=command.lease,
             hazardous=plan.hazardous,
+            request=plan.exchange.request,
             deadline_s=None if command.deadline_s == math.inf else command.deadline_s,
             attempt=ticket.attempts,
             acknowledgement=ticket.acknowledgement,
@@ -265,16 +298,6 @@ class Intake:
             cause=None if error is None else error.cause,
             error=None if error is None else str(error),
             may_have_executed=sent if error is None else error.may_have_executed,
-        )
-
-    def _note_refused(self, refusal: RefusedError) -> None:
-        self.events.publish(
-            CommandRefused(
-                bus=self.name,
-                instrument=refusal.instrument,
-                command=refusal.command,
-                cause=refusal.cause,
-            )
         )
 
     def withdraw(self, ticket: Ticket[Any]) -> bool:
