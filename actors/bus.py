@@ -36,6 +36,7 @@ from .events import Events, LaneRearmed, LaneTripped
 from .exchanges import Exchanges, line_fault
 from .faults import FRAMING, REJECTED, Cause, Fault
 from .intake import Intake
+from .lease import LeaseBook
 from .ledger import Ledger
 from .member import Device, InstrumentStatus, Member, MemberPolicy, SafeOutcome, Service
 from .reply import ReplyChannel
@@ -87,6 +88,7 @@ class Bus:
         breaker: When the bus is left alone, and for how long.
         required: Whether being connected is part of starting.
         ledger: Where hazardous commands are written down before they may go, if anywhere.
+        leases: Who may command what in the tree; without it, everybody.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Bus:
         breaker: BreakerPolicy | None = None,
         required: bool = False,
         ledger: Ledger | None = None,
+        leases: LeaseBook | None = None,
     ) -> None:
         """Make a bus that does not run yet."""
         self.name = name
@@ -117,6 +120,7 @@ class Bus:
             tree=tree,
             breaker=Breaker(breaker or BreakerPolicy(), self._random.random),
             ledger=ledger,
+            leases=leases or LeaseBook(),
         )
         self._exchanges = Exchanges(transport, self._intake, self._uncut)
         self._safety = Safety(self._intake, self._exchanges)
@@ -275,7 +279,6 @@ class Bus:
         wait: bool = True,
         watch_deadline: bool = True,
         caller: str | None = None,
-        lease: int | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket; see `Intake.submit`.
 
@@ -288,7 +291,6 @@ class Bus:
             wait=wait,
             watch_deadline=watch_deadline,
             caller=caller,
-            lease=lease,
         )
         if priority is Priority.EMERGENCY:
             self.trip(device.name, f"emergency {plan.name}")
@@ -550,6 +552,10 @@ class Bus:
             self._intake.fail(ticket, Cause.EXPIRED, "its deadline passed before its turn")
             raise _NotSentError
         urgent = command.priority is Priority.EMERGENCY
+        objection = self._intake.objection(command.instrument, command.plan, command.lease)
+        if objection is not None and not urgent:
+            self._intake.fail(ticket, Cause.LEASE, objection[0], retry_after_s=objection[1])
+            raise _NotSentError
         if member.tripped is not None and command.plan.writes and not urgent:
             self._intake.fail(ticket, Cause.TRIPPED, f"tripped by {member.tripped}")
             raise _NotSentError

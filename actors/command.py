@@ -22,6 +22,7 @@ from transports import Exchange, Reply
 
 from .errors import CommandError, IllegalCommandStepError
 from .faults import Cause, Fault
+from .lease import Hold
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -123,7 +124,7 @@ class Command(Generic[T_co]):
         deadline_s: When the caller stops caring, in Trio time.
         plan: What to send, what to expect, and what it can do.
         caller: Who gave the directive.
-        lease: The fencing token it was given under, or None.
+        lease: The lease it was given under, or None.
     """
 
     seq: int
@@ -133,7 +134,7 @@ class Command(Generic[T_co]):
     deadline_s: float
     plan: Plan[T_co]
     caller: str = ""
-    lease: int | None = None
+    lease: Hold | None = None
 
 
 @frozen(kw_only=True)

@@ -95,3 +95,26 @@ class GaveUpError(SupervisionError):
 
 class IllegalCommandStepError(ActorError):
     """A step that the command table does not hold: a fault of the program."""
+
+
+class IllegalLeaseStepError(ActorError):
+    """A step that the lease table does not hold: a fault of the program."""
+
+
+class LeaseLostError(ActorError):
+    """A lease ended before its block did; its instruments were driven safe.
+
+    Attributes:
+        owner: Who held it.
+        token: Its number.
+        instruments: What it was for.
+        why: What ended it: preempted, no sign of life, or taken away.
+    """
+
+    def __init__(self, owner: str, token: int, instruments: tuple[str, ...], why: str) -> None:
+        """Store whose it was and what ended it."""
+        super().__init__(f"the lease {token} of {owner!r} on {', '.join(instruments)} ended: {why}")
+        self.owner = owner
+        self.token = token
+        self.instruments = instruments
+        self.why = why

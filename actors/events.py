@@ -296,6 +296,64 @@ class SafeStateFailed(Event):
 
 
 @frozen(kw_only=True)
+class LeaseEvent(Event):
+    """Something happened to a lease.
+
+    Attributes:
+        token: Its number.
+        owner: Who asked for it, in words.
+        instruments: What it is for.
+    """
+
+    token: int
+    owner: str
+    instruments: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class LeaseQueued(LeaseEvent):
+    """A lease has to wait for others.
+
+    Attributes:
+        waits_for: Who is in the way, in words.
+    """
+
+    waits_for: str
+
+
+@frozen(kw_only=True)
+class LeaseGranted(LeaseEvent):
+    """A lease is held from now on: nobody else commands its instruments."""
+
+
+@frozen(kw_only=True)
+class LeasePreempted(LeaseEvent):
+    """A lease has to give way: it ends `grace_s` seconds from now unless given back before."""
+
+    by: str
+    grace_s: float
+
+
+@frozen(kw_only=True)
+class LeaseReleased(LeaseEvent):
+    """A lease was given back."""
+
+
+@frozen(kw_only=True)
+class LeaseExpired(LeaseEvent):
+    """A lease was lost: its holder gave no sign of life. Its instruments are driven safe."""
+
+    reason: str
+
+
+@frozen(kw_only=True)
+class LeaseRevoked(LeaseEvent):
+    """A lease was lost: taken away, or its holder failed. Its instruments are driven safe."""
+
+    reason: str
+
+
+@frozen(kw_only=True)
 class MemoryWorn(Event):
     """Settings that a device stores for good are written more often than its memory bears.
 

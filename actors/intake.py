@@ -16,12 +16,16 @@ from typing import Any, Final, TypeAlias, TypeVar
 import trio
 from attrs import define, evolve, field
 
+from transports import current_clock
+
 from .breaker import Breaker
 from .command import Command, CommandState, Outcome, Plan, Priority
 from .errors import RefusedError
 from .events import CommandFinished, CommandMoved, CommandRefused, Events
 from .faults import Cause, Fault
 from .inbox import Inbox, InboxFullError
+from .lease import Hold, LeaseBook
+from .leasing import carried
 from .ledger import Ledger, LedgerError
 from .member import Device, Member, Service
 from .ticket import Ticket
@@ -63,6 +67,7 @@ class Intake:
         name: The bus's name.
         events: Where to report.
         breaker: The bus's breaker.
+        leases: Who may command what, for now.
         members: The instruments on the bus, by name.
         inbox: What waits for the bus's task.
         down: Why nothing is accepted, or None.
@@ -78,11 +83,13 @@ class Intake:
         tree: str,
         breaker: Breaker,
         ledger: Ledger | None = None,
+        leases: LeaseBook,
     ) -> None:
         """Start closed: nothing is accepted before the bus runs."""
         self.name = name
         self.events = events
         self.breaker = breaker
+        self.leases = leases
         self.members: dict[str, Member] = {}
         self.inbox: Inbox[Ticket[Any]] = Inbox()
         self.down: str | None = "the bus has not been started"
@@ -101,7 +108,6 @@ class Intake:
         wait: bool = True,
         watch_deadline: bool = True,
         caller: str | None = None,
-        lease: int | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket.
 
@@ -112,16 +118,17 @@ class Intake:
 
         Raises:
             RefusedError: The bus is stopping (stopped), the instrument or its bus is away
-                (breaker), tripped (tripped), the ledger cannot be written (journal), or
-                `wait` is False and the lane is full (full) or the instrument is in its
-                recovery window (breaker).
+                (breaker), tripped (tripped), somebody else's (lease), the ledger cannot be
+                written (journal), or `wait` is False and the lane is full (full) or the
+                instrument is in its recovery window (breaker).
         """
         ledger = self._ledger
         entered = False
         if caller is None:
             caller = trio.lowlevel.current_task().name
+        hold = carried(device.name)
         try:
-            member = self.admit(device, plan, priority, wait=wait)
+            member = self.admit(device, plan, priority, wait=wait, hold=hold)
             deadline_s = trio.current_effective_deadline()
             command = Command(
                 next(self._sequence),
@@ -131,7 +138,7 @@ class Intake:
                 deadline_s,
                 plan,
                 caller,
-                lease,
+                hold,
             )
             moved = self._moved if self.events.detailed or ledger is not None else None
             ticket: Ticket[T] = Ticket(command, self.withdraw, moved)
@@ -167,7 +174,7 @@ class Intake:
         self, device: Device, member: Member, ticket: Ticket[Any], *, wait: bool
     ) -> None:
         """Put a command into its lane, waiting for room if `wait`."""
-        plan, priority = ticket.command.plan, ticket.command.priority
+        plan, priority, hold = ticket.command.plan, ticket.command.priority, ticket.command.lease
         try:
             self.inbox.put_nowait(member.lane, ticket, priority)
         except InboxFullError:
@@ -179,7 +186,10 @@ class Intake:
                     command=plan.name,
                 ) from None
             await self.inbox.put(
-                member.lane, ticket, priority, check=lambda: self.admit(device, plan, priority)
+                member.lane,
+                ticket,
+                priority,
+                check=lambda: self.admit(device, plan, priority, hold=hold),
             )
 
     async def _put_written(
@@ -199,7 +209,7 @@ class Intake:
                     command=plan.name,
                 ) from full
             # Much may have happened meanwhile.
-            member = self.admit(device, plan, command.priority, wait=wait)
+            member = self.admit(device, plan, command.priority, wait=wait, hold=command.lease)
             await self._put(device, member, ticket, wait=wait)
         except BaseException as why:
             refused = why if isinstance(why, RefusedError) else None
@@ -212,7 +222,13 @@ class Intake:
             raise
 
     def admit(
-        self, device: Device, plan: Plan[object], priority: Priority, *, wait: bool = True
+        self,
+        device: Device,
+        plan: Plan[object],
+        priority: Priority,
+        *,
+        wait: bool = True,
+        hold: Hold | None = None,
     ) -> Member:
         """Return the instrument's notes if a command would be accepted now.
 
@@ -229,7 +245,10 @@ class Intake:
             reason = self.down
         elif priority is not Priority.EMERGENCY:
             now_s = trio.current_time()
-            if member.tripped is not None and plan.writes:
+            objection = self.objection(device.name, plan, hold)
+            if objection is not None:
+                cause, reason, retry_after_s = Cause.LEASE, *objection
+            elif member.tripped is not None and plan.writes:
                 cause = Cause.TRIPPED
                 reason = f"tripped by {member.tripped}; only reads pass until it is rearmed"
             elif (retry_after_s := self.breaker.retry_after_s(now_s)) is not None:
@@ -253,6 +272,19 @@ class Intake:
 
     def _target(self, device: Device, plan: Plan[object]) -> str:
         return f"benchtree://{self._tree}/{device.name}/{plan.name}"
+
+    def objection(
+        self, instrument: str, plan: Plan[object], hold: Hold | None
+    ) -> tuple[str, float | None] | None:
+        """Return why a lease keeps a command out, and when it surely ends; None if none does."""
+        holder = self.leases.holder(instrument)
+        if holder is None and hold is None:
+            return None
+        now_s = current_clock().boot_s()
+        why = self.leases.objection(instrument, hold, writes=plan.writes, now_s=now_s)
+        if why is None:
+            return None
+        return why, None if holder is None else holder.ends_within_s(now_s)
 
     def _moved(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> None:
         """Tell the ledger of a step of a command, and observers that ask for it."""
@@ -287,7 +319,7 @@ class Intake:
             urgent=command.priority is Priority.EMERGENCY,
             target=command.target,
             caller=command.caller,
-            lease=command.lease,
+            lease=None if command.lease is None else command.lease.token,
             hazardous=plan.hazardous,
             request=plan.exchange.request,
             deadline_s=None if command.deadline_s == math.inf else command.deadline_s,

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from attrs import define, evolve
 
-from actors import Bus, Events, Instrument, current_clock
+from actors import Bus, Events, Instrument, LeaseBook, current_clock
 from transports import (
     SERIAL,
     Address,
@@ -66,11 +66,14 @@ class Buses:
         lines: The simulated lines by bus name, where buses are simulated.
     """
 
-    def __init__(self, tree: str, events: Events, *, sim: bool, stage: Stage | None) -> None:
-        """Start without buses."""
+    def __init__(
+        self, tree: str, events: Events, leases: LeaseBook, *, sim: bool, stage: Stage | None
+    ) -> None:
+        """Start without buses; `leases` says who may command what."""
         self.lines: dict[str, SimLine] = {}
         self._tree: Final = tree
         self._events = events
+        self._leases = leases
         self._sim = sim
         self._stage = stage
         self._entries: dict[str, _Entry] = {}
@@ -181,6 +184,7 @@ class Buses:
             tree=self._tree,
             breaker=spec.breaker,
             required=spec.required,
+            leases=self._leases,
         )
         self._entries[spec.name] = _Entry(bus, key, framing, owner)
         return bus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from fnmatch import fnmatchcase
 from typing import TypeVar
 from weakref import WeakSet
@@ -11,6 +12,8 @@ from weakref import WeakSet
 import trio
 
 from actors import (
+    GRACE_S,
+    TTL_S,
     BreakerPolicy,
     Bus,
     BusStatus,
@@ -18,13 +21,18 @@ from actors import (
     Events,
     Identity,
     Instrument,
+    Lease,
+    Leases,
     MemberPolicy,
     OnReconnect,
     Polls,
+    Reads,
+    RefusedError,
     Restart,
     SafeOutcome,
     SafeStateFailed,
     Sample,
+    Service,
     Started,
     SupervisionError,
     Supervisor,
@@ -55,7 +63,8 @@ class Tree:
         self.events = Events()
         self.stop_signal: signal.Signals | None = None
         self._spec = spec
-        self._buses = Buses(spec.name, self.events, sim=sim, stage=stage)
+        self._leases = Leases(self.events, self._settle_lease)
+        self._buses = Buses(spec.name, self.events, self._leases.book, sim=sim, stage=stage)
         self._instruments: dict[str, Instrument] = {}
         self._subtrees = Subtrees(self.events, self._give_up)
         # Instruments come into the polls that are still in use, and are taken out of them.
@@ -279,6 +288,75 @@ class Tree:
         """
         self[name].bus.rearm(name)
 
+    # Having some of it to oneself.
+
+    def lease(
+        self,
+        *patterns: str,
+        owner: str,
+        ttl_s: float = TTL_S,
+        priority: int = 0,
+        grace_s: float = GRACE_S,
+        reads: Reads = "shared",
+        heartbeat: bool = True,
+        wait: bool = True,
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Command some instruments alone for the length of an `async with` block.
+
+        Commands given in the block, and by tasks started in it, are given under the lease;
+        those of others are refused. Waits until nobody else holds one on any of the
+        instruments; a higher priority has lower ones leave, see `Lease.preempted`.
+
+        When the lease ends before the block, the block is cancelled and raises. Left by an
+        error or a cancellation, too, its instruments are driven safe before anybody else
+        may command them; left in order, they stay as they are.
+
+        Args:
+            patterns: Names, or patterns such as "mfc*", of the instruments there are now.
+            owner: Who it is for, in words: others are told.
+            ttl_s: How long it outlasts the last sign of life, in seconds; time in which the
+                machine sleeps counts.
+            priority: A higher one goes first, and preempts lower ones.
+            grace_s: How long you need to reach a safe point when you are preempted.
+            reads: "exclusive" keeps reads of others out as well, recordings included.
+            heartbeat: Whether the event loop's life is yours; without it, call
+                `Lease.renew` yourself.
+            wait: Whether to wait for others; without it, they are a refusal.
+
+        Raises:
+            KeyError: A pattern means no instrument.
+            LeaseLostError: At the end of the block: the lease ended before it.
+            RefusedError: The task holds one on an instrument already (conflict), or
+                somebody does and `wait` is False (lease).
+            ValueError: A time is not above zero, or there is no name or no owner.
+        """
+        if not patterns or not owner:
+            raise ValueError("a lease is on at least one instrument, and says whose it is")
+        if not (ttl_s > 0.0 and grace_s >= 0.0):
+            raise ValueError(f"ttl_s is {ttl_s:g}, grace_s is {grace_s:g}: both are times")
+        names: dict[str, None] = {}
+        for pattern in patterns:
+            found = [name for name in self._instruments if fnmatchcase(name, pattern)]
+            names.update(dict.fromkeys(found or [self[pattern].name]))
+        return self._leases.hold(
+            tuple(names),
+            owner=owner,
+            ttl_s=ttl_s,
+            priority=priority,
+            grace_s=grace_s,
+            reads=reads,
+            heartbeat=heartbeat,
+            wait=wait,
+        )
+
+    def revoke_lease(self, name: str, reason: str = "a call of revoke_lease") -> bool:
+        """Take the lease on an instrument away at once; return whether there was one.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        return self._leases.revoke(self[name].name, reason)
+
     # Asking many at once.
 
     def fleet(
@@ -450,6 +528,29 @@ class Tree:
                         instrument=outcome.instrument, reason=reason, error=outcome.error
                     )
                 )
+
+    async def _settle_lease(self, names: Collection[str], reason: str) -> None:
+        """Drive safe what a lost lease was for, and make it usable again."""
+        chosen: dict[Bus, list[str]] = {}
+        for name in names:
+            if name in self._instruments:  # it may have been removed
+                chosen.setdefault(self[name].bus, []).append(name)
+        async with trio.open_nursery() as nursery:
+            for bus, mine in chosen.items():
+                nursery.start_soon(self._settle_on, bus, mine, reason)
+
+    async def _settle_on(self, bus: Bus, names: Sequence[str], reason: str) -> None:
+        before = {each.name for each in bus.status().instruments if each.tripped is not None}
+        await self._make_bus_safe(bus, names, reason)
+        if self._stopping:
+            return
+        # Whoever lost control is fenced: nothing keeps the next from commanding what is safe.
+        # What was out of reach stays tripped, and owed.
+        for each in bus.status().instruments:
+            fresh = each.name in names and each.name not in before
+            if fresh and each.service is Service.IN_SERVICE and not each.safe_owed:
+                with suppress(RefusedError):
+                    bus.rearm(each.name)
 
     # Running and stopping it; what `open_tree` calls.
 

@@ -26,6 +26,7 @@ PURE_FILES = (
     "actors/command.py",
     "actors/faults.py",
     "actors/journal.py",
+    "actors/lease.py",
     "actors/restart.py",
     "actors/validation.py",
     "actors/wear.py",

@@ -4,14 +4,17 @@ Under Trio's own clock, stamps come from the operating system and blocking calls
 threads. Under a virtual clock (`trio.testing.MockClock`), stamps follow Trio's time and
 blocking calls run inline, so that a simulated bench needs no threads and repeats exactly.
 
-Two time scales exist and never mix: `now_s` is Trio's time, for deadlines and schedules;
-`mono_ns` is the monotonic clock, for stamps.
+Three time scales exist and never mix: `now_s` is Trio's time, for deadlines and schedules;
+`mono_ns` is the monotonic clock, for stamps; `boot_s` goes on while the machine sleeps, for
+leases.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, TypeVar, TypeVarTuple
 
 import trio
@@ -44,6 +47,10 @@ class Clock(Protocol):
 
     def utc_ns(self) -> int:
         """Return the wall clock in nanoseconds since 1970, UTC: for stamps only."""
+        ...
+
+    def boot_s(self) -> float:
+        """Return the seconds since the machine was started, its sleep included."""
         ...
 
     async def run_sync(
@@ -89,6 +96,10 @@ class SystemClock:
     def utc_ns(self) -> int:
         """Return the operating system's wall clock, in nanoseconds since 1970."""
         return time.time_ns()
+
+    def boot_s(self) -> float:
+        """Return the operating system's clock that goes on while the machine sleeps."""
+        return _boot_s()
 
     async def run_sync(
         self,
@@ -136,6 +147,10 @@ class VirtualClock:
         """Return the simulated wall clock, in nanoseconds since 1970."""
         return self.utc_offset_ns + self.mono_ns()
 
+    def boot_s(self) -> float:
+        """Return Trio's time: a simulated machine does not sleep."""
+        return trio.current_time()
+
     async def run_sync(
         self,
         blocking: Callable[[*Ts], T],
@@ -151,6 +166,12 @@ class VirtualClock:
     def make_thread(self, name: str) -> CallThread:
         """Refuse: nothing runs beside the event loop."""
         raise RuntimeError(f"{name} needs real time: nothing runs beside a simulated clock")
+
+
+# Elsewhere a sleeping machine may stop the clock: a lease then lasts that much longer.
+_boot_s: Final[Callable[[], float]] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic
+)
 
 
 _SYSTEM: Final = SystemClock()

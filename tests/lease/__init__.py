@@ -1,0 +1,1 @@
+"""Leases: who may command what, in one tree and among processes."""
