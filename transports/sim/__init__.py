@@ -6,7 +6,7 @@ from .echo import EchoModel
 from .hosts import serve_pty, serve_tcp
 from .line import SimLine, TimedBytes
 from .memory import MemoryHost, MemoryStream
-from .model import DeviceModel, SimReply
+from .model import DeviceModel, ServerModel, SimReply
 from .process import BlockingSimProcess, RemoteLine, SimProcess
 from .spec import Json, SimSpec
 
@@ -18,6 +18,7 @@ __all__ = [
     "MemoryHost",
     "MemoryStream",
     "RemoteLine",
+    "ServerModel",
     "SimLine",
     "SimProcess",
     "SimReply",

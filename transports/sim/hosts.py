@@ -21,7 +21,12 @@ READ_SIZE: Final = 16_384
 
 @asynccontextmanager
 async def serve_tcp(
-    line: SimLine, *, host: str = "127.0.0.1", port: int = 0, keeps_late: bool = False
+    line: SimLine,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    keeps_late: bool = False,
+    one_client: bool = False,
 ) -> AsyncGenerator[str]:
     """Serve a line that is plugged in over TCP and yield its address, `tcp://host:port`.
 
@@ -34,6 +39,7 @@ async def serve_tcp(
         port: Where to listen; 0 takes a free one.
         keeps_late: Whether replies outlive the connection that asked for them, as behind
             a serial gateway that serves one client, the newest.
+        one_client: Whether a new connection ends the one before it.
     """
     kept = _Replies()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -43,7 +49,7 @@ async def serve_tcp(
         nonlocal chosen
         listening = socket.create_server((host, chosen), family=family)
         chosen = int(listening.getsockname()[1])
-        return _Socket(line, listening, kept if keeps_late else None)
+        return _Socket(line, listening, kept if keeps_late else None, one_client=one_client)
 
     async with _plugged(line, kept, plug):
         yield f"tcp://{f'[{host}]' if ':' in host else host}:{chosen}"
@@ -189,11 +195,14 @@ async def _serve(line: SimLine, pipe: _Pipe, replies: _Replies) -> None:
 class _Socket:
     """A listening socket and its connections."""
 
-    def __init__(self, line: SimLine, listening: socket.socket, kept: _Replies | None) -> None:
+    def __init__(
+        self, line: SimLine, listening: socket.socket, kept: _Replies | None, *, one_client: bool
+    ) -> None:
         self._line = line
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
         # The replies that outlive a connection, where they do.
         self._kept = kept
+        self._one_client = one_client or kept is not None
         self._newest = trio.CancelScope()
         self.closed = False
 
@@ -206,12 +215,13 @@ class _Socket:
 
     async def _serve_one(self, stream: trio.SocketStream) -> None:
         async with stream:
-            if self._kept is None:
-                await _serve(self._line, stream, _Replies())
-                return
-            self._newest.cancel()
-            with trio.CancelScope() as self._newest:
-                await _serve(self._line, stream, self._kept)
+            if self._one_client:
+                self._newest.cancel()
+            with trio.CancelScope() as scope:
+                self._newest = scope
+                self._line.connect(trio.current_time())
+                replies = _Replies() if self._kept is None else self._kept
+                await _serve(self._line, stream, replies)
 
 
 class _Terminal:

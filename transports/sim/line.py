@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import define
 
-from .model import DeviceModel, SimReply
+from .model import DeviceModel, ServerModel, SimReply
 
 REQUESTS_KEPT: Final = 4_096
 """How many received pieces a line remembers."""
@@ -87,6 +87,14 @@ class SimLine:
         """
         self._watchers.append(callback)
         return lambda: self._watchers.remove(callback)
+
+    def connect(self, now_s: float) -> None:
+        """Tell a model that is a server of a new client; nothing else changes."""
+        self._now_s = now_s
+        if isinstance(self.model, ServerModel):
+            self._swallowed.clear()
+            self._busy_until_s = self._last_due_s = float("-inf")
+            self.model.connect(now_s)
 
     def receive(self, data: bytes, now_s: float) -> list[TimedBytes]:
         """Take bytes that arrive at `now_s`; return what is sent when, in order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -38,4 +38,13 @@ class DeviceModel(Protocol):
 
     def reset(self, now_s: float) -> None:
         """Cycle the power: settings and half a request are lost, physics goes on."""
+        ...
+
+
+@runtime_checkable
+class ServerModel(DeviceModel, Protocol):
+    """A device that is a server, and knows when a client connects."""
+
+    def connect(self, now_s: float) -> None:
+        """Start over with a new client: half a request of the one before is lost."""
         ...

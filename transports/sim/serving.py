@@ -60,7 +60,7 @@ async def _open(described: dict[str, Json], lines: list[SimLine], hosts: AsyncEx
             raise ValueError("a serial port needs a link")
         return await hosts.enter_async_context(serve_pty(line, link=Path(spec.link)))
     return await hosts.enter_async_context(
-        serve_tcp(line, port=spec.port, keeps_late=spec.keeps_late)
+        serve_tcp(line, port=spec.port, keeps_late=spec.keeps_late, one_client=spec.one_client)
     )
 
 

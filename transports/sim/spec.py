@@ -24,6 +24,7 @@ class SimSpec:
         port: Which TCP port; 0 takes a free one.
         latency_s: How long bytes travel, in seconds.
         keeps_late: Whether late replies outlive a TCP connection.
+        one_client: Whether a new TCP connection ends the one before it.
     """
 
     model: str
@@ -33,6 +34,7 @@ class SimSpec:
     port: int = 0
     latency_s: float = 0.0
     keeps_late: bool = False
+    one_client: bool = False
 
 
 def encode(message: Mapping[str, Json]) -> bytes:

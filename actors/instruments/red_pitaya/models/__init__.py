@@ -1,0 +1,5 @@
+"""A simulated Red Pitaya."""
+
+from .board import RedPitayaModel
+
+__all__ = ["RedPitayaModel"]
