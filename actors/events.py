@@ -377,13 +377,21 @@ class Events:
 
     def __init__(self) -> None:
         """Start without observers."""
-        self._observers: list[Observer] = []
+        self._observers: tuple[Observer, ...] = ()
+        self._of_commands: tuple[Observer, ...] = ()
         #: Whether anybody wants to see every step of every command.
         self.detailed = False
 
     def publish(self, event: Event) -> None:
         """Hand `event` to all observers; one that raises is logged and harms nobody."""
-        for observer in tuple(self._observers):
+        self._hand(event, self._observers)
+
+    def publish_step(self, event: CommandMoved | CommandRefused) -> None:
+        """Hand a step of a command to those who want to see every one."""
+        self._hand(event, self._of_commands)
+
+    def _hand(self, event: Event, observers: tuple[Observer, ...]) -> None:
+        for observer in observers:
             try:
                 observer(event)
             except Exception:  # noqa: BLE001 - an observer must not stop what it observes
@@ -393,12 +401,22 @@ class Events:
     def observed(self, observer: Observer, *, commands: bool = False) -> Generator[None]:
         """Let `observer` see every event published within the block.
 
-        With `commands`, every step of every command accepted within it is published too.
+        With `commands`, it sees every step of every command accepted within it too.
         """
-        self._observers.append(observer)
-        before, self.detailed = self.detailed, self.detailed or commands
+        self._observers = (*self._observers, observer)
+        if commands:
+            self._of_commands = (*self._of_commands, observer)
+            self.detailed = True
         try:
             yield
         finally:
-            self._observers.remove(observer)
-            self.detailed = before
+            self._observers = _without(self._observers, observer)
+            if commands:
+                self._of_commands = _without(self._of_commands, observer)
+                self.detailed = bool(self._of_commands)
+
+
+def _without(observers: tuple[Observer, ...], observer: Observer) -> tuple[Observer, ...]:
+    """Return the observers less one subscription of `observer`."""
+    place = observers.index(observer)
+    return observers[:place] + observers[place + 1 :]

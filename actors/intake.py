@@ -161,8 +161,7 @@ class Intake:
                 )
                 if ledger is not None and not entered:
                     ledger.note_refused(refused)
-                if self.events.detailed:
-                    self.events.publish(refused)
+                self.events.publish_step(refused)
             raise
         if moved is not None:
             moved(ticket, None)
@@ -299,7 +298,7 @@ class Intake:
             elif outcome is not None:
                 ledger.count_read(ticket.command.instrument)
         if event is not None:
-            self.events.publish(event)
+            self.events.publish_step(event)
 
     def move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None = None) -> CommandMoved:
         """Return a command's latest step as an event."""

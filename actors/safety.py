@@ -28,12 +28,11 @@ class Safety:
 
     def next_unsafe(self) -> Member | None:
         """Return an instrument that has to be driven safe now."""
+        due = [each for each in self._intake.members.values() if each.safe_due]
+        if not due:
+            return None
         # One that hangs waits for its next try until everybody has had one.
-        return min(
-            (each for each in self._intake.members.values() if each.safe_due),
-            key=lambda each: (each.safe_tries, each.service is not Service.IN_SERVICE),
-            default=None,
-        )
+        return min(due, key=lambda each: (each.safe_tries, each.service is not Service.IN_SERVICE))
 
     def others_unsafe(self, member: Member) -> bool:
         """Return whether others have not had their first try to be driven safe."""

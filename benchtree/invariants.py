@@ -70,11 +70,11 @@ INTENSITY: Final = "a supervisor bears its intensity, and no more"
 NOTHING_LEFT: Final = "nothing is left after stop"
 
 _NEXT: Final = {
-    CommandState.QUEUED: {CommandState.DISPATCHED, CommandState.FAILED},
-    CommandState.DISPATCHED: {CommandState.ACKNOWLEDGED, CommandState.FAILED},
-    CommandState.ACKNOWLEDGED: {CommandState.COMPLETED, CommandState.FAILED},
-    CommandState.COMPLETED: set[CommandState](),
-    CommandState.FAILED: set[CommandState](),
+    CommandState.QUEUED: (CommandState.DISPATCHED, CommandState.FAILED),
+    CommandState.DISPATCHED: (CommandState.ACKNOWLEDGED, CommandState.FAILED),
+    CommandState.ACKNOWLEDGED: (CommandState.COMPLETED, CommandState.FAILED),
+    CommandState.COMPLETED: (),
+    CommandState.FAILED: (),
 }
 
 _ROUNDING_S: Final = 1e-6

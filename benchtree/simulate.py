@@ -21,9 +21,8 @@ from typing import Any, Final, TypeGuard, TypeVar, cast
 
 import trio
 from attrs import define, evolve, field, frozen
-from trio.testing import MockClock
 
-from actors import CommandMoved, Event, Instrument, Parameter
+from actors import CommandMoved, CommandState, Event, Instrument, Parameter
 from recorder import AcquisitionSummary, Counts, SampleSink
 from transports import ByteStream, DeviceModel, SimLine, install_clock
 
@@ -31,7 +30,7 @@ from .config import load_config
 from .faultplan import OF_SINKS, FaultKind, FaultPlan, PlannedFault
 from .invariants import NOTHING_LEFT, PLANNED_CRASH, Invariants, Violation
 from .opening import open_tree
-from .repeatable import SimulationError, repeatable
+from .repeatable import JumpingClock, SimulationError, repeatable
 from .spec import TreeSpec
 from .stage import FaultySink, FragileStream, SlowableClock, WitnessedLine
 from .tree import Tree
@@ -44,6 +43,9 @@ TRACE_KEPT: Final = 40
 
 STANDSTILL: Final = 20_000
 """How much may happen in one instant; a bench that does more would do it for ever."""
+
+HASHED_TOGETHER: Final = 512
+"""How many lines of the trace are hashed in one go."""
 
 LOOK_S: Final = 5.0
 """How often commands that wait are looked at, in simulated seconds."""
@@ -358,9 +360,7 @@ def simulate(
     began_s = time.perf_counter()
     try:
         with repeatable(seed):
-            simulated_s = trio.run(
-                stage.live, spec, main, limit_s, clock=MockClock(autojump_threshold=0.0)
-            )
+            simulated_s = trio.run(stage.live, spec, main, limit_s, clock=JumpingClock())
     except BaseException as error:
         told = f"seed {seed}, the last of its trace:\n" + "\n".join(stage.last)
         if _stood_still(error):
@@ -451,6 +451,9 @@ class _Doom:
         raise RuntimeError(PLANNED_CRASH)
 
 
+_STATES: Final = {each: each.name for each in CommandState}
+
+
 class _StandstillError(BaseException):
     """Too much happened without time passing. No code of the bench may catch it."""
 
@@ -460,6 +463,8 @@ class _Trace:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
+        # What is not in the hash yet.
+        self._lines: list[str] = []
         self._instant_ns = 0
         self._at_once = 0
         self._last: deque[tuple[int, str]] = deque(maxlen=TRACE_KEPT)
@@ -469,7 +474,10 @@ class _Trace:
         return [f"{at_ns / 1e9:.6f} {text}" for at_ns, text in self._last]
 
     def add(self, at_ns: int, text: str) -> None:
-        self._hash.update(b"%d %b\n" % (at_ns, text.encode()))
+        lines = self._lines
+        lines.append(f"{at_ns} {text}\n")
+        if len(lines) >= HASHED_TOGETHER:
+            self._flush()
         self._last.append((at_ns, text))
         if at_ns != self._instant_ns:
             self._instant_ns = at_ns
@@ -478,7 +486,12 @@ class _Trace:
         if self._at_once % STANDSTILL == 0:
             raise _StandstillError
 
+    def _flush(self) -> None:
+        self._hash.update("".join(self._lines).encode())
+        self._lines.clear()
+
     def digest(self) -> str:
+        self._flush()
         return self._hash.hexdigest()[:16]
 
 
@@ -487,5 +500,6 @@ def _text(event: Event) -> str:
     if isinstance(event, CommandMoved):
         cause = "" if event.cause is None else f" {event.cause.value}"
         reply = f" {event.reply!r}" if event.reply else ""
-        return f"#{event.seq} {event.instrument}.{event.command} {event.state.name}{cause}{reply}"
+        state = _STATES[event.state]
+        return f"#{event.seq} {event.instrument}.{event.command} {state}{cause}{reply}"
     return repr(event)

@@ -132,18 +132,21 @@ class MemoryStream:
 
     async def wait_readable(self) -> None:
         """Wait until bytes have arrived or the far end went away."""
-        await trio.lowlevel.checkpoint()
+        waited = False
         while not (self._cut or self.closed):
             due_s = self._wire.next_due_s()
+            if due_s is not None and due_s <= trio.current_time():
+                break
+            waited = True
             if due_s is None:
                 await self._wire.changed.park()
-            elif due_s <= trio.current_time():
-                return
-            else:
-                with trio.move_on_at(due_s) as scope:
-                    await self._wire.changed.park()
-                if scope.cancelled_caught:
-                    self._wire.arrive()
+                continue
+            with trio.move_on_at(due_s) as scope:
+                await self._wire.changed.park()
+            if scope.cancelled_caught:
+                self._wire.arrive()
+        if not waited:
+            await trio.lowlevel.checkpoint()
         if self.closed:
             raise LineClosedError("the line was closed meanwhile")
 
