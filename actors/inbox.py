@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -40,6 +39,7 @@ class Lane(Generic[M]):
         queues: What waits, by priority; the inbox's own.
         room: Who waits for room; the inbox's own.
         promised: Places given to woken waiters that have not put their message yet.
+        count: How many messages wait; the inbox's own.
     """
 
     def __init__(self, name: str, bound: int) -> None:
@@ -50,10 +50,11 @@ class Lane(Generic[M]):
         self.queues: tuple[OrderedDict[int, M], ...] = tuple(OrderedDict() for _ in Priority)
         self.room = trio.lowlevel.ParkingLot()
         self.promised = 0
+        self.count = 0
 
     def __len__(self) -> int:
         """Return how many messages wait."""
-        return sum(map(len, self.queues))
+        return self.count
 
     def __iter__(self) -> Iterator[M]:
         """Iterate over the waiting messages, first served first."""
@@ -67,27 +68,22 @@ class Lane(Generic[M]):
     def has_room(self, priority: Priority) -> bool:
         """Return whether one more message fits."""
         reserve = RESERVED if priority is Priority.EMERGENCY else 0
-        return len(self) + self.promised < self.bound + reserve
+        return self.count + self.promised < self.bound + reserve
 
     def pop(self) -> M | None:
         """Take out the message that is served first, unless it is held."""
-        urgent = self.queues[Priority.EMERGENCY]
-        if urgent:
-            return self._taken(urgent)
-        if not self.held:
-            for queue in self.queues:
-                if queue:
-                    return self._taken(queue)
+        for queue in self.queues[:1] if self.held else self.queues:
+            if queue:
+                message = queue.popitem(last=False)[1]
+                self.count -= 1
+                if self.room:
+                    self.make_room()
+                return message
         return None
-
-    def _taken(self, queue: OrderedDict[int, M]) -> M:
-        message = queue.popitem(last=False)[1]
-        self.make_room()
-        return message
 
     def make_room(self) -> None:
         """Promise a free place to who has waited longest."""
-        if self.room and len(self) + self.promised < self.bound:
+        if self.room and self.count + self.promised < self.bound:
             self.promised += 1
             self.room.unpark(count=1)
 
@@ -102,6 +98,8 @@ class Inbox(Generic[M]):
         self._turns: deque[Lane[M]] = deque()
         self._emergencies = 0
         self._bell, self._door = trio.open_memory_channel[None](1)
+        # Whether a ring is on its way to the actor.
+        self._rung = False
 
     def __repr__(self) -> str:
         """Return the lanes."""
@@ -127,7 +125,9 @@ class Inbox(Generic[M]):
         Raises:
             InboxFullError: The lane has no room, or others wait for it.
         """
-        if (lane.room and priority is not Priority.EMERGENCY) or not lane.has_room(priority):
+        if lane.room and priority is not Priority.EMERGENCY:
+            raise InboxFullError(lane.name)
+        if lane.count + lane.promised >= lane.bound and not lane.has_room(priority):
             raise InboxFullError(lane.name)
         self._put(lane, message, priority)
 
@@ -163,14 +163,14 @@ class Inbox(Generic[M]):
             lane = next(lane for lane in self._turns if lane.queues[Priority.EMERGENCY])
             self._emergencies -= 1
             message = lane.pop()
-            if not len(lane):
+            if not lane.count:
                 self._turns.remove(lane)
             return message
         turns = self._turns
         for _ in range(len(turns)):
             lane = turns.popleft()
             message = lane.pop()
-            if len(lane):
+            if lane.count:
                 turns.append(lane)
             if message is not None:
                 return message
@@ -181,9 +181,10 @@ class Inbox(Generic[M]):
         queue = lane.queues[priority]
         if queue.pop(id(message), None) is None:
             return False
+        lane.count -= 1
         if priority is Priority.EMERGENCY:
             self._emergencies -= 1
-        if not len(lane):
+        if not lane.count:
             self._turns.remove(lane)
         lane.make_room()
         return True
@@ -195,6 +196,7 @@ class Inbox(Generic[M]):
             self._emergencies -= len(lane.queues[Priority.EMERGENCY])
             for queue in lane.queues:
                 queue.clear()
+            lane.count = 0
             self._turns.remove(lane)
         for _ in range(lane.bound):
             if not lane.room:
@@ -214,24 +216,25 @@ class Inbox(Generic[M]):
 
     def ring(self) -> None:
         """Wake the actor, though nothing was put."""
-        with suppress(trio.WouldBlock):  # it rings already
+        if not self._rung:
+            self._rung = True
             self._bell.send_nowait(None)
 
     async def wait(self) -> None:
         """Wait until something is put or the bell is rung."""
-        try:
+        if self._rung:
             # A ring from before the last look at the store says nothing new.
             self._door.receive_nowait()
-        except trio.WouldBlock:
-            pass
-        else:
+            self._rung = False
             await trio.lowlevel.checkpoint()
-            return
-        await self._door.receive()
+        else:
+            await self._door.receive()
+            self._rung = False
 
     def _put(self, lane: Lane[M], message: M, priority: Priority) -> None:
-        if not len(lane):
+        if not lane.count:
             self._turns.append(lane)
+        lane.count += 1
         lane.queues[priority][id(message)] = message
         if priority is Priority.EMERGENCY:
             self._emergencies += 1

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import trio
-from attrs import frozen
 
 T = TypeVar("T")
-
-
-@frozen
-class _Value(Generic[T]):
-    value: T
-
-
-@frozen
-class _Error:
-    error: BaseException
 
 
 class ReplyChannel(Generic[T]):
@@ -27,34 +16,32 @@ class ReplyChannel(Generic[T]):
     given once; giving it again is an error of the program.
     """
 
-    __slots__ = ("_answer", "_waiting", "abandoned")
+    __slots__ = ("_error", "_value", "_waiting", "abandoned", "answered")
 
     def __init__(self) -> None:
         """Start without an answer."""
-        self._answer: _Value[T] | _Error | None = None
+        #: Whether the answer was given.
+        self.answered = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
         self._waiting: list[trio.lowlevel.Task] = []
         #: Whether a task that waited was cancelled: nobody may want the answer any more.
         self.abandoned = False
 
-    @property
-    def answered(self) -> bool:
-        """Whether the answer was given."""
-        return self._answer is not None
-
     def send(self, value: T) -> None:
         """Answer with a value and wake those who wait."""
-        self._give(_Value(value))
+        self._give(value, None)
 
     def send_error(self, error: BaseException) -> None:
         """Answer with an exception, raised in those who wait."""
-        self._give(_Error(error))
+        self._give(None, error)
 
     async def receive(self) -> T:
         """Wait for the answer and return it, or raise what it holds.
 
         Cancelling leaves the channel usable by others and sets `abandoned`.
         """
-        if self._answer is None:
+        if not self.answered:
             waiting = self._waiting
             task = trio.lowlevel.current_task()
             waiting.append(task)
@@ -70,18 +57,18 @@ class ReplyChannel(Generic[T]):
                 raise
         else:
             await trio.lowlevel.checkpoint()
-        match self._answer:
-            case _Value(value):
-                return value
-            case _Error(error):
-                raise error
-            case None:
-                raise RuntimeError("woken without an answer")
+        if not self.answered:
+            raise RuntimeError("woken without an answer")
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._value)
 
-    def _give(self, answer: _Value[T] | _Error) -> None:
-        if self._answer is not None:
+    def _give(self, value: T | None, error: BaseException | None) -> None:
+        if self.answered:
             raise RuntimeError("an answer was given twice")
-        self._answer = answer
+        self.answered = True
+        self._value = value
+        self._error = error
         for task in self._waiting:
             trio.lowlevel.reschedule(task)
         self._waiting.clear()
