@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
-from typing import Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import trio
 
@@ -183,7 +183,7 @@ class Ref(Generic[M, R]):
     def _begin(self, actor: Actor[M, R], letter: _Letter[M, R]) -> Awaitable[R] | None:
         """Answer at once, or return what is still to be awaited for the answer."""
         try:
-            answer = actor.receive(letter.message)
+            answer: Any = actor.receive(letter.message)
         except ActorError as error:
             letter.send_error(error)
         except BaseException as crash:
