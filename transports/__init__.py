@@ -25,11 +25,12 @@ from .errors import (
     TransportError,
 )
 from .framing import Framer, Framing, Lines, Measured
+from .handover import Applicant, Desk, Waiting, await_port
 from .hosted import HostedStream, HostedTransport, Hosting
 from .line_state import IllegalLineStepError, LineEvent, LineState, advance
 from .lookup import resolve_key
 from .opening import default_profile, make_transport
-from .owner import Owner, claim
+from .owner import Owner, OwnerNote, OwnerState, claim, look
 from .profile import GATEWAY, PROFILES, RS485, SERIAL, TCP, BusProfile, Resync
 from .serial import connect_serial
 from .sim import (
@@ -57,12 +58,14 @@ __all__ = [
     "TCP",
     "Address",
     "AddressError",
+    "Applicant",
     "BlockingSimProcess",
     "BorrowedTransport",
     "BusProfile",
     "ByteStream",
     "Clock",
     "ConnectError",
+    "Desk",
     "DeviceModel",
     "EchoModel",
     "Exchange",
@@ -84,6 +87,8 @@ __all__ = [
     "Measured",
     "MemoryHost",
     "Owner",
+    "OwnerNote",
+    "OwnerState",
     "PeerLostError",
     "PortOwnedError",
     "RemoteLine",
@@ -101,7 +106,9 @@ __all__ = [
     "Transport",
     "TransportError",
     "VirtualClock",
+    "Waiting",
     "advance",
+    "await_port",
     "canonical_key",
     "claim",
     "connect_serial",
@@ -109,6 +116,7 @@ __all__ = [
     "current_clock",
     "default_profile",
     "install_clock",
+    "look",
     "make_timer",
     "make_transport",
     "parse_address",

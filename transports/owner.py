@@ -19,6 +19,8 @@ import re
 import stat
 import sys
 import tempfile
+from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -80,6 +82,22 @@ class Owner:
         """Release the bus."""
         self.release()
 
+    def advertise(self, socket: str) -> None:
+        """Let those who are refused know the name of a socket, beside the owner file."""
+        if self._fd is not None:
+            _write(self._fd, self.key, self.tree, socket)
+
+    def surrender(self) -> int:
+        """Give the locked descriptor away: whoever closes the last copy frees the bus.
+
+        Raises:
+            ValueError: It was released.
+        """
+        fd, self._fd = self._fd, None
+        if fd is None:
+            raise ValueError(f"{self.key} was released")
+        return fd
+
     def release(self) -> None:
         """Let others own the bus. Releasing twice is harmless."""
         fd, self._fd = self._fd, None
@@ -114,36 +132,108 @@ def claim(key: str, *, tree: str) -> Owner:
             if not _is_file(fd, path):
                 os.close(fd)
                 continue
-            os.ftruncate(fd, 0)
-            os.write(fd, json.dumps({"pid": os.getpid(), "tree": tree, "key": key}).encode())
+            _write(fd, key, tree, "")
         except BaseException:
             os.close(fd)
             raise
         return Owner(key, tree, fd)
 
 
+def adopt(key: str, fd: int, *, tree: str) -> Owner:
+    """Become the owner of a bus whose locked descriptor another owner gave away."""
+    _write(fd, key, tree, "")
+    return Owner(key, tree, fd)
+
+
+class OwnerState(Enum):
+    """Whether an owner can do anything about its port."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """By a signal or a debugger: it keeps the port and answers nobody."""
+    UNKNOWN = "unknown"
+    """It left no name, or the operating system does not say."""
+
+
 @frozen
-class _Entry:
+class OwnerNote:
+    """Who has a bus.
+
+    Attributes:
+        tree: The name of the owning tree, or "" where it left none.
+        pid: Its process, or None where it left none.
+        since_s: Since when, in seconds since 1970, UTC.
+        socket: The name of its socket beside the owner file, or "".
+    """
+
     tree: str = ""
     pid: int | None = None
+    since_s: float = 0.0
+    socket: str = ""
+
+    def state(self) -> OwnerState:
+        """Look whether its process can do anything now."""
+        if self.pid is None or sys.platform != "linux":
+            return OwnerState.UNKNOWN
+        try:
+            stated = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return OwnerState.UNKNOWN
+        # After the name, which may hold anything, comes the state in one letter.
+        letter = stated.rpartition(")")[2].split()[0]
+        return OwnerState.STOPPED if letter in "Tt" else OwnerState.RUNNING
+
+    def describe(self) -> str:
+        """Return who it is, since when, and what can be done if it is stopped."""
+        if self.pid is None:
+            return "another process"
+        since = datetime.fromtimestamp(self.since_s, tz=UTC)
+        text = f"tree {self.tree!r} (process {self.pid}) since {since:%Y-%m-%d %H:%M:%S} UTC"
+        if self.state() is OwnerState.STOPPED:
+            text += (
+                f"; that process is stopped and keeps it: kill -CONT {self.pid} lets it go on, "
+                f"kill -KILL {self.pid} ends it, with its outputs as they are"
+            )
+        return text
+
+
+def look(key: str) -> OwnerNote:
+    """Return what the last owner of a bus left in its file, whether it owns it still or not."""
+    try:
+        with (_directory() / _file_name(key)).open("rb") as file:
+            return _read(file.fileno())
+    except OSError:
+        return OwnerNote()
+
+
+def folder_of_owners() -> Path:
+    """Return the folder of the owner files, which may not be there yet."""
+    return _directory()
 
 
 def _owned(key: str, fd: int) -> PortOwnedError:
-    entry = _read(fd)
-    who = f"tree {entry.tree!r} (process {entry.pid})" if entry.pid else "another process"
+    note = _read(fd)
     return PortOwnedError(
-        f"the bus is owned by {who}", address=key, owner=entry.tree, pid=entry.pid
+        f"the bus is owned by {note.describe()}", address=key, owner=note.tree, pid=note.pid
     )
 
 
-def _read(fd: int) -> _Entry:
+def _write(fd: int, key: str, tree: str, socket: str) -> None:
+    """Say who owns a bus, in one step: a reader sees the old text or the new one."""
+    said = {"pid": os.getpid(), "tree": tree, "key": key, "socket": socket}
+    os.lseek(fd, 0, os.SEEK_SET)
+    os.write(fd, json.dumps(said).encode().ljust(_TEXT_SIZE))
+
+
+def _read(fd: int) -> OwnerNote:
     """Return what the owner wrote; nothing in the instant before it has."""
     os.lseek(fd, 0, os.SEEK_SET)
     try:
-        written = json.loads(os.read(fd, _TEXT_SIZE))
-        return _Entry(str(written["tree"]), int(written["pid"]))
+        said = json.loads(os.read(fd, _TEXT_SIZE))
+        since_s = os.fstat(fd).st_mtime
+        return OwnerNote(str(said["tree"]), int(said["pid"]), since_s, str(said["socket"]))
     except (ValueError, KeyError, TypeError):
-        return _Entry()
+        return OwnerNote()
 
 
 def _directory() -> Path:
