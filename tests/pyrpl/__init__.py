@@ -1,0 +1,1 @@
+"""The Red Pitaya's worker process and its line."""

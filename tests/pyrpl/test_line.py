@@ -1,0 +1,350 @@
+"""The line to a worker process: calls that overtake one another, and what ends them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.pyrpl.kit import FAKE, CallError, alive, ask, call, fake_line
+from transports.base import Exchange
+from transports.errors import (
+    ConnectError,
+    LineBusyError,
+    LineClosedError,
+    PeerLostError,
+    ReplyTimeoutError,
+)
+from transports.line_state import LineState
+from transports.pyrpl import BoardSettings, PyrplTransport
+
+
+async def test_calls_overtake_an_operation() -> None:
+    """While an operation takes its time, other calls are answered in a fraction of it."""
+    async with fake_line() as line, trio.open_nursery() as nursery:
+        ended: list[float] = []
+
+        async def operate() -> None:
+            assert await ask(line, "operate", module="scope", steps=10, step_s=0.1) == 10
+            ended.append(trio.current_time())
+
+        nursery.start_soon(operate)
+        for index in range(50):
+            assert await ask(line, "echo", value=index) == index
+        assert not ended
+    assert line.state is LineState.CLOSED
+
+
+async def test_concurrent_callers_get_their_own_replies() -> None:
+    """Of many callers at once, each gets the reply to its own call, arrays included."""
+    async with fake_line() as line, trio.open_nursery() as nursery:
+
+        async def caller(number: int) -> None:
+            for turn in range(20):
+                array = np.full(1000, number + turn / 100)
+                if turn % 5 == number % 5:
+                    module = f"module{number}"
+                    steps = await ask(line, "operate", module=module, steps=number, step_s=0.001)
+                    assert steps == number
+                received = await ask(line, "echo", value=array)
+                assert received.dtype == np.float64
+                assert np.array_equal(received, array)
+
+        for number in range(12):
+            nursery.start_soon(caller, number)
+
+
+async def test_a_cancelled_call_is_ended_in_the_worker_and_answered_never() -> None:
+    """Cancelling a call frees its module at once; no reply of it arrives."""
+    async with fake_line() as line:
+        with trio.move_on_after(0.2):
+            await ask(line, "operate", module="scope", steps=100, step_s=0.1)
+        began_s = trio.current_time()
+        assert await ask(line, "operate", module="scope", steps=1, step_s=0.0) == 1
+        assert trio.current_time() - began_s < 1.0
+        assert line.counters.abandoned == 1
+        assert line.dropped == 0
+
+
+async def test_a_call_that_is_too_slow_is_forgotten() -> None:
+    """A time-out ends the operation too; the line goes on."""
+    async with fake_line() as line:
+        with pytest.raises(ReplyTimeoutError):
+            await ask(line, "operate", module="scope", steps=100, step_s=0.1, within_s=0.1)
+        assert await ask(line, "operate", module="scope", steps=1, step_s=0.0) == 1
+        assert line.counters.timeouts == 1
+        assert not line.owed()
+
+
+async def test_a_late_reply_is_dropped_and_counted() -> None:
+    """A reply that was under way when its call was given up reaches nobody."""
+    async with fake_line() as line:
+        # What nobody waits for is answered all the same.
+        await line.exchange(Exchange(call("echo", {"value": 1}), reply_within_s=None))
+        assert await ask(line, "echo", value=2) == 2
+        assert line.dropped == 1
+        assert line.counters.unsolicited_bytes > 0
+
+
+async def test_a_refused_commit_sends_nothing() -> None:
+    """What `commit` raises keeps the call from the worker."""
+
+    def refuse() -> None:
+        raise RuntimeError("withdrawn")
+
+    async with fake_line() as line:
+        with pytest.raises(RuntimeError, match="withdrawn"):
+            await line.exchange(
+                Exchange(call("set", {"path": "scope.x", "value": 1})), commit=refuse
+            )
+        assert await ask(line, "get", path="scope.x") is None
+        assert line.counters.exchanges == 1
+
+
+async def test_the_second_operation_of_a_module_waits() -> None:
+    """Operations of one module come one after the other, in order; none kills another."""
+    async with fake_line() as line:
+        ended: list[int] = []
+
+        async def operate(steps: int) -> None:
+            await ask(line, "operate", module="scope", steps=steps, step_s=0.05)
+            ended.append(steps)
+
+        async with trio.open_nursery() as nursery:
+            for steps in (4, 1, 2):
+                nursery.start_soon(operate, steps)
+                await trio.sleep(0.02)
+        assert ended == [4, 1, 2]
+
+
+async def test_who_does_not_wait_is_refused_and_told_who_is_there() -> None:
+    """Without waiting, a busy module is refused; the first operation goes on."""
+    async with fake_line() as line, trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: ask(line, "operate", module="scope", steps=4, step_s=0.05))
+        await trio.sleep(0.05)
+        with pytest.raises(CallError, match="scope is busy with operate") as refused:
+            await ask(line, "operate", wait=False, module="scope", steps=1, step_s=0.0)
+        assert refused.value.kind == "busy"
+        status = await ask(line, "status", module="scope")
+        assert status["doing"] == "operate"
+
+
+async def test_modules_that_exclude_one_another_are_refused() -> None:
+    """What an operation uses beside its own module is refused to others, with the reason."""
+    async with fake_line() as line, trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: ask(line, "operate", module="analyzer", steps=4, step_s=0.1))
+        await trio.sleep(0.05)
+        calls: list[tuple[str, dict[str, Any]]] = [
+            ("operate", {"module": "iq2", "steps": 1, "step_s": 0.0}),
+            ("set", {"path": "iq2.frequency", "value": 1}),
+        ]
+        for name, arguments in calls:
+            with pytest.raises(CallError, match="operate uses iq2; wait for it") as refused:
+                await ask(line, name, **arguments)
+            assert refused.value.kind == "conflict"
+        # Reading asks nobody.
+        assert await ask(line, "get", path="iq2.frequency") is None
+
+
+async def test_an_operation_is_followed_by_its_token() -> None:
+    """Begun, an operation is polled for its reports and finished once."""
+    async with fake_line() as line:
+        operation: dict[str, Any] = {"module": "scope", "steps": 3, "step_s": 0.03}
+        await ask(line, "begin", token="a", name="operate", arguments=operation)
+        reports: list[int] = []
+        done = False
+        while not done:
+            news = await ask(line, "poll", token="a")
+            reports += news["reports"]
+            done = news["done"]
+        assert reports == [0, 1, 2]
+        assert await ask(line, "finish", token="a") == 3
+        with pytest.raises(CallError, match="no such operation"):
+            await ask(line, "finish", token="a")
+
+
+async def test_stopping_frees_the_module_at_once() -> None:
+    """Once a stop is answered, the module is free; the operation says that it was stopped."""
+    async with fake_line() as line:
+        operation: dict[str, Any] = {"module": "scope", "steps": 100, "step_s": 0.1}
+        await ask(line, "begin", token="a", name="operate", arguments=operation)
+        began_s = trio.current_time()
+        assert await ask(line, "stop", token="a")
+        assert (await ask(line, "status", module="scope"))["doing"] is None
+        assert trio.current_time() - began_s < 0.5
+        assert not await ask(line, "stop", token="a")
+        async with trio.open_nursery() as nursery:
+
+            async def operate() -> None:
+                with pytest.raises(CallError, match="it was stopped") as aborted:
+                    await ask(line, "operate", **operation)
+                assert aborted.value.kind == "aborted"
+
+            nursery.start_soon(operate)
+            await trio.sleep(0.05)
+            assert await ask(line, "stop", module="scope")
+
+
+async def test_switching_off_ends_everything_first() -> None:
+    """Before the outputs go off, every operation is ended: none turns them on again."""
+    async with fake_line() as line:
+        for module in ("scope", "analyzer"):
+            arguments = {"module": module, "steps": 100, "step_s": 0.1}
+            await ask(line, "begin", token=module, name="operate", arguments=arguments)
+        await ask(line, "off")
+        assert await ask(line, "get", path="output") == "off"
+        for module in ("scope", "analyzer", "iq2"):
+            assert (await ask(line, "status", module=module))["doing"] is None
+
+
+async def test_failures_in_the_worker_are_answers() -> None:
+    """A call that fails, is unknown or gives what cannot travel is answered with the reason."""
+    async with fake_line() as line:
+        for name, kind, text in (
+            ("fail", "failed", "OSError: the register could not be read"),
+            ("nonsense", "rejected", "there is no call 'nonsense'"),
+            ("object", "failed", "object cannot be packed"),
+            ("begin", "failed", "token"),
+        ):
+            with pytest.raises(CallError, match=text) as failed:
+                await ask(line, name)
+            assert failed.value.kind == kind
+        assert await ask(line, "echo", value="well") == "well"
+
+
+async def test_what_a_library_prints_does_not_disturb() -> None:
+    """Standard output of the worker is not the pipe that carries the answers."""
+    async with fake_line() as line:
+        for _ in range(3):
+            await ask(line, "noise")
+        assert await ask(line, "echo", value=1) == 1
+
+
+async def test_killing_the_worker_fails_what_is_in_flight_at_once() -> None:
+    """`kill -9`: every caller is told within a moment; the line can be opened again."""
+    async with fake_line() as line:
+        pid = line.pid
+        assert pid is not None
+        told: list[float] = []
+
+        async def operate(module: str) -> None:
+            with pytest.raises(PeerLostError, match="the worker process ended"):
+                await ask(line, "operate", module=module, steps=100, step_s=0.1)
+            told.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            for module in ("scope", "asg0", "pid0"):
+                nursery.start_soon(operate, module)
+            await trio.sleep(0.2)
+            killed_s = trio.current_time()
+            os.kill(pid, signal.SIGKILL)
+            await line.wait_lost()
+        assert max(told) - killed_s < 1.0
+        assert line.state is LineState.CLOSED
+        with pytest.raises(LineClosedError):
+            await ask(line, "echo", value=1)
+        await line.open()
+        assert line.pid != pid
+        assert await ask(line, "echo", value=1) == 1
+
+
+async def test_a_frozen_worker_is_killed() -> None:
+    """A worker that answers no heart-beat is killed within the default budget of 3 s."""
+    async with fake_line() as line:
+        pid = line.pid
+        assert pid is not None
+        began_s = trio.current_time()
+        with pytest.raises(PeerLostError, match=r"the worker process did not answer for"):
+            await ask(line, "freeze")
+        assert trio.current_time() - began_s < 3.0
+    assert not alive(pid)
+
+
+async def test_a_lost_board_is_said_within_a_heart_beat() -> None:
+    """A worker that finds its board gone says so and ends."""
+    async with fake_line() as line:
+        await ask(line, "lose")
+        with trio.fail_after(2.0):
+            await line.wait_lost()
+        with pytest.raises(LineClosedError):
+            await ask(line, "echo", value=1)
+
+
+async def test_a_call_that_blocks_the_worker_may_be_silent() -> None:
+    """A call that says how long it keeps everybody waiting is not taken for a frozen worker."""
+    async with fake_line(heartbeat_s=0.8) as line:
+        assert await ask(line, "block", for_s=1.5) == "done"
+        assert await ask(line, "echo", value=1) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [
+        ("refusing", "refusing:2222 refused the connection"),
+        ("crashing", "its last words: RuntimeError: a mistake in the worker"),
+    ],
+)
+async def test_a_failed_start_says_why(host: str, text: str) -> None:
+    """What keeps a worker from starting is the error of `open`, on one line."""
+    line = PyrplTransport(f"redpitaya://{host}", BoardSettings(host=host), command=FAKE)
+    with pytest.raises(ConnectError, match=text) as failed:
+        await line.open()
+    assert "\n" not in str(failed.value)
+    assert line.pid is None
+    await line.aclose()
+
+
+async def test_a_worker_that_sends_something_else_is_ended() -> None:
+    """Bytes that are no frames are a fault, not a wait."""
+    line = PyrplTransport("redpitaya://fake", BoardSettings(host="fake"), command=(*FAKE, "garble"))
+    with pytest.raises(ConnectError, match="something else than frames"):
+        await line.open()
+
+
+async def test_a_slow_start_is_given_up() -> None:
+    """A worker that does not get ready within its time is killed."""
+    from attrs import evolve
+
+    from transports.pyrpl import REDPITAYA
+
+    profile = evolve(REDPITAYA, connect_within_s=1.0)
+    settings = BoardSettings(host="dawdling")
+    line = PyrplTransport("redpitaya://slow", settings, profile, command=FAKE)
+    began_s = time.monotonic()
+    with pytest.raises(ConnectError, match="did not reach the board"):
+        await line.open()
+    assert time.monotonic() - began_s < 5.0
+
+
+async def test_closing_leaves_nothing_and_lets_the_board_go(tmp_path: Path) -> None:
+    """Closing ends the process after it has let go of the board; twice is harmless."""
+    descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a view on a process
+    farewell = tmp_path / "farewell"
+    async with fake_line() as line:
+        pid = line.pid
+        assert pid is not None
+        with pytest.raises(LineBusyError):
+            await line.open()
+        await ask(line, "set", path="farewell", value=str(farewell))
+    assert farewell.exists()
+    assert not alive(pid)
+    await line.aclose()
+    assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+
+
+def test_virtual_time_is_refused() -> None:
+    """Under a virtual clock no process is started; the error says what to use instead."""
+
+    async def main() -> None:
+        line = PyrplTransport("redpitaya://fake", BoardSettings(host="fake"), command=FAKE)
+        with pytest.raises(ConnectError, match="use redpitaya://sim without a virtual clock"):
+            await line.open()
+
+    trio.run(main, clock=MockClock())

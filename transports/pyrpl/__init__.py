@@ -1,0 +1,16 @@
+"""A Red Pitaya behind PyRPL: one worker process for a board, and many calls at a time."""
+
+from __future__ import annotations
+
+from .client import COMMAND, REDPITAYA, BoardSettings, PyrplTransport
+from .wire import BrokenFrameError, pack, unpack
+
+__all__ = [
+    "COMMAND",
+    "REDPITAYA",
+    "BoardSettings",
+    "BrokenFrameError",
+    "PyrplTransport",
+    "pack",
+    "unpack",
+]

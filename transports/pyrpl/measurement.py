@@ -1,0 +1,134 @@
+"""What is measured point by point: transfer functions, quadratures, settling, statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import trio
+
+from .serving import Report
+
+SETTLING_PERIODS: Final = 3.0
+"""How many time constants of its filter a quadrature is given to settle."""
+
+_SAMPLE_S: Final = 0.002
+_REPORT_S: Final = 0.1
+
+
+async def sweep(
+    rp: Any, analyzer: Any, report: Report, *, settings: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return a complex transfer function; each point is reported as it is measured.
+
+    A report is the point's index, the frequency in Hz, the complex response and the
+    amplitude in V.
+    """
+    del rp
+    analyzer.setup(**settings)
+    iq = analyzer.iq
+    output = iq.output_direct
+    frequencies = np.array(analyzer.frequencies, dtype=np.float64)
+    responses = np.full(len(frequencies), np.nan, dtype=np.complex128)
+    try:
+        analyzer._prepare_averaging()  # noqa: SLF001 - PyRPL prepares and converts
+        analyzer._start_trace_acquisition()  # noqa: SLF001
+        for index, frequency in enumerate(frequencies):
+            await analyzer._start_point_acquisition(index)  # noqa: SLF001
+            analyzer.current_point = index
+            await trio.sleep(max(0.0, analyzer._remaining_time()))  # noqa: SLF001
+            await _wait_summed(iq)
+            response, amplitude = analyzer._get_point(index)  # noqa: SLF001
+            responses[index] = analyzer.data_avg[index] = complex(response)
+            report([index, float(frequency), complex(response), float(amplitude)])
+    finally:
+        iq.amplitude = 0
+        iq.output_direct = output
+    return {"frequency": frequencies, "response": responses}
+
+
+async def _wait_summed(iq: Any) -> None:
+    """Wait until the board has summed up the point: reading it too early is an error."""
+    # The board has no way to tell.
+    while any(int(word) >> 31 for word in iq._reads(0x140, 4)):  # noqa: ASYNC110, SLF001
+        await trio.sleep(_SAMPLE_S)
+
+
+async def settle(
+    rp: Any, pid: Any, report: Report, *, tolerance: float, for_s: float
+) -> Mapping[str, Any]:
+    """Return once the error has stayed within `tolerance` for `for_s`.
+
+    Reports the error and for how long it has been within, in seconds.
+    """
+    began_s = trio.current_time()
+    since_s: float | None = None
+    reported_s = -math.inf
+    while True:
+        error = float(getattr(rp.sampler, pid.input)) - float(pid.setpoint)
+        now_s = trio.current_time()
+        if abs(error) > tolerance:
+            since_s = None
+        elif since_s is None:
+            since_s = now_s
+        within_s = 0.0 if since_s is None else now_s - since_s
+        if since_s is not None and within_s >= for_s:
+            return {"error": error, "after_s": now_s - began_s}
+        if now_s - reported_s >= _REPORT_S:
+            reported_s = now_s
+            report([error, within_s])
+        await trio.sleep(_SAMPLE_S)
+
+
+async def quadratures(rp: Any, iq: Any, report: Report, *, average_s: float) -> Mapping[str, float]:
+    """Return both quadratures in V, each averaged over `average_s`.
+
+    Only iq2 has its second quadrature among the signals. The others are turned by a quarter
+    and back again, and given time to settle.
+    """
+    name = str(iq.name)
+    first = await _mean(rp, name, average_s)
+    if name == "iq2":
+        second = await _mean(rp, "iq2_2", average_s)
+    else:
+        phase = float(iq.phase)
+        bandwidths = [abs(each) for each in np.atleast_1d(iq.bandwidth) if each]
+        settle_s = SETTLING_PERIODS / (2 * math.pi * min(bandwidths)) if bandwidths else 0.0
+        try:
+            iq.phase = (phase + 90.0) % 360.0
+            await trio.sleep(settle_s)
+            second = await _mean(rp, name, average_s)
+        finally:
+            iq.phase = phase
+    del report
+    return {"i": first, "q": second, "amplitude": math.hypot(first, second)}
+
+
+async def statistics(
+    rp: Any, sampler: Any, report: Report, *, signal: str, for_s: float
+) -> Mapping[str, float]:
+    """Return mean, standard deviation, least and greatest of a signal over `for_s`."""
+    del rp, report
+    values = await _sample(sampler, signal, for_s)
+    return {
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values)),
+        "min": min(values),
+        "max": max(values),
+        "count": len(values),
+    }
+
+
+async def _mean(rp: Any, signal: str, for_s: float) -> float:
+    return float(np.mean(await _sample(rp.sampler, signal, for_s)))
+
+
+async def _sample(sampler: Any, signal: str, for_s: float) -> list[float]:
+    values = [float(getattr(sampler, signal))]
+    until_s = trio.current_time() + for_s
+    while trio.current_time() < until_s:
+        await trio.sleep(_SAMPLE_S)
+        values.append(float(getattr(sampler, signal)))
+    return values
