@@ -308,7 +308,10 @@ class Intake:
         if outcome is not None:
             reply, error = outcome.reply, outcome.error
         sent = ticket.state is not CommandState.QUEUED
+        clock = current_clock()
         return CommandMoved(
+            mono_ns=clock.mono_ns(),
+            utc_ns=clock.utc_ns(),
             bus=self.name,
             instrument=command.instrument,
             command=plan.name,

@@ -126,7 +126,8 @@ class Exercise:
         """Give one instrument commands, patiently and not, for ever."""
         random = Random(f"{self.bench.seed} {instrument.name} {number}")  # noqa: S311 - repeatable
         while True:
-            await trio.sleep(random.expovariate(1 / PAUSE_S))
+            thinks_s = random.expovariate(1 / PAUSE_S)
+            await self.bench.clock.sleep_until(trio.current_time() + thinks_s)
             patience_s = random.choice([math.inf, math.inf, 5.0, 0.5, 0.05, 0.003])
             with trio.move_on_after(patience_s):
                 await self._command(instrument, random)

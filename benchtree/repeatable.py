@@ -8,6 +8,7 @@ somebody waits until nothing else goes on. A test fails loudly should these chan
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import sys
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partialmethod
+from heapq import heappop, heappush
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -29,12 +31,16 @@ class JumpingClock(trio.abc.Clock):
     """Virtual time that jumps to the next deadline as soon as nothing else is to be done.
 
     What Trio's own virtual clock does, in half the time: it needs no pass of the event loop
-    to find out that all tasks wait, and no look at the real clock.
+    to find out that all tasks wait, and no look at the real clock. And who only waits for
+    time needs no cancel scope.
     """
 
     def __init__(self) -> None:
         """Start at 0 s."""
         self._now_s = 0.0
+        # What is called when, in order.
+        self._alarms: list[tuple[float, int, Callable[[], object]]] = []
+        self._numbers = itertools.count()
         self._context: Any = vars(import_module("trio._core._run"))["GLOBAL_RUN_CONTEXT"]
 
     def __repr__(self) -> str:
@@ -49,11 +55,24 @@ class JumpingClock(trio.abc.Clock):
         return self._now_s
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Jump to `deadline`, unless somebody waits until all others do; wait for no time."""
-        if deadline == math.inf or self._context.runner.waiting_for_idle:
+        """Jump to `deadline` or to what comes before; wait for no real time.
+
+        Somebody may wait until all others do: that is to be told before time moves.
+        """
+        if self._context.runner.waiting_for_idle:
             return math.inf
-        self._now_s = max(self._now_s, deadline)
+        alarms = self._alarms
+        next_s = min(deadline, alarms[0][0]) if alarms else deadline
+        if next_s == math.inf:
+            return math.inf
+        self._now_s = max(self._now_s, next_s)
+        while alarms and alarms[0][0] <= self._now_s:
+            heappop(alarms)[2]()
         return 0.0
+
+    def call_at(self, when_s: float, wake: Callable[[], object]) -> None:
+        """Call `wake`, which may wake tasks and no more, when it is `when_s`."""
+        heappush(self._alarms, (when_s, next(self._numbers), wake))
 
     def jump(self, seconds: float) -> None:
         """Move time forwards by hand, as Trio's own virtual clock lets tests do."""

@@ -30,7 +30,7 @@ from .config import load_config
 from .faultplan import OF_SINKS, FaultKind, FaultPlan, PlannedFault
 from .invariants import NOTHING_LEFT, PLANNED_CRASH, Invariants, Violation
 from .opening import open_tree
-from .repeatable import JumpingClock, SimulationError, repeatable
+from .repeatable import SimulationError, repeatable
 from .spec import TreeSpec
 from .stage import FaultySink, FragileStream, SlowableClock, WitnessedLine
 from .tree import Tree
@@ -360,7 +360,7 @@ def simulate(
     began_s = time.perf_counter()
     try:
         with repeatable(seed):
-            simulated_s = trio.run(stage.live, spec, main, limit_s, clock=JumpingClock())
+            simulated_s = trio.run(stage.live, spec, main, limit_s, clock=stage.clock.time)
     except BaseException as error:
         told = f"seed {seed}, the last of its trace:\n" + "\n".join(stage.last)
         if _stood_still(error):

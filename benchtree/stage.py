@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, TypeVarTuple
@@ -22,6 +23,7 @@ from transports import (
 
 from .faultplan import FaultKind, PlannedFault
 from .invariants import PLANNED_CRASH
+from .repeatable import JumpingClock
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -202,13 +204,39 @@ class SlowableClock(VirtualClock):
     """A virtual clock whose blocking calls may take simulated time.
 
     Attributes:
+        time: Trio's clock of the run.
         spent_s: How long the blocking call that runs now takes, in simulated seconds.
     """
 
     def __init__(self) -> None:
         """Start at the virtual epoch."""
         super().__init__()
+        self.time = JumpingClock()
         self.spent_s = 0.0
+
+    async def sleep_until(self, when_s: float) -> None:
+        """Wait until it is `when_s`, at a quarter of what a cancel scope costs."""
+        if when_s <= self.time.current_time() or when_s == math.inf:
+            await trio.sleep_until(when_s)
+            return
+        sleeping = [trio.lowlevel.current_task()]
+
+        def wake() -> None:
+            if sleeping:
+                trio.lowlevel.reschedule(sleeping.pop())
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            sleeping.clear()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.time.call_at(when_s, wake)
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def park_until(self, lot: trio.lowlevel.ParkingLot, when_s: float) -> bool:
+        """Wait until `lot` is unparked, or until `when_s`; return whether that was it."""
+        self.time.call_at(when_s, lot.unpark_all)
+        await lot.park()
+        return self.time.current_time() >= when_s
 
     async def run_sync(
         self,

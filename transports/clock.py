@@ -30,7 +30,7 @@ VIRTUAL_EPOCH_NS: Final = 1_767_225_600_000_000_000
 
 
 class Clock(Protocol):
-    """Stamps, and thread hops."""
+    """Stamps, waits, and thread hops."""
 
     @property
     def virtual(self) -> bool:
@@ -51,6 +51,17 @@ class Clock(Protocol):
 
     def boot_s(self) -> float:
         """Return the seconds since the machine was started, its sleep included."""
+        ...
+
+    async def sleep_until(self, when_s: float) -> None:
+        """Wait until Trio's time is `when_s`."""
+        ...
+
+    async def park_until(self, lot: trio.lowlevel.ParkingLot, when_s: float) -> bool:
+        """Wait until `lot` is unparked, or until `when_s`; return whether that was it.
+
+        Then whoever else is parked there may be woken, too.
+        """
         ...
 
     async def run_sync(
@@ -101,6 +112,16 @@ class SystemClock:
         """Return the operating system's clock that goes on while the machine sleeps."""
         return _boot_s()
 
+    async def sleep_until(self, when_s: float) -> None:
+        """Wait until Trio's time is `when_s`."""
+        await trio.sleep_until(when_s)
+
+    async def park_until(self, lot: trio.lowlevel.ParkingLot, when_s: float) -> bool:
+        """Wait until `lot` is unparked, or until `when_s`; return whether that was it."""
+        with trio.move_on_at(when_s) as scope:
+            await lot.park()
+        return scope.cancelled_caught
+
     async def run_sync(
         self,
         blocking: Callable[[*Ts], T],
@@ -150,6 +171,16 @@ class VirtualClock:
     def boot_s(self) -> float:
         """Return Trio's time: a simulated machine does not sleep."""
         return trio.current_time()
+
+    async def sleep_until(self, when_s: float) -> None:
+        """Wait until Trio's time is `when_s`."""
+        await trio.sleep_until(when_s)
+
+    async def park_until(self, lot: trio.lowlevel.ParkingLot, when_s: float) -> bool:
+        """Wait until `lot` is unparked, or until `when_s`; return whether that was it."""
+        with trio.move_on_at(when_s) as scope:
+            await lot.park()
+        return scope.cancelled_caught
 
     async def run_sync(
         self,

@@ -306,7 +306,7 @@ class StreamTransport:
     async def _pace(self) -> None:
         next_write_s = self._quiet_since_s + self._profile.pacing_s
         if next_write_s > trio.current_time():
-            await trio.sleep_until(next_write_s)
+            await self._clock.sleep_until(next_write_s)
 
     def _discard_input(self, stream: ByteStream) -> None:
         """Discard what answers no question; count it unless a reply is owed."""

@@ -93,7 +93,7 @@ class _SleepTimer(_Closing):
 
     async def wait_until(self, when_s: float) -> None:
         """Sleep until `when_s`."""
-        await trio.sleep_until(when_s)
+        await current_clock().sleep_until(when_s)
 
 
 if sys.platform == "linux":

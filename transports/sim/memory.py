@@ -7,6 +7,7 @@ from collections import deque
 import trio
 
 from transports.base import LineCounters
+from transports.clock import current_clock
 from transports.errors import ConnectError, LineClosedError, PeerLostError
 
 from .line import SimLine, TimedBytes
@@ -100,6 +101,7 @@ class MemoryStream:
         """Carry bytes between `line` and the program."""
         self._line = line
         self._wire = wire
+        self._clock = current_clock()
         self._cut = False
         self._gone = trio.Event()
         self.closed = False
@@ -141,9 +143,7 @@ class MemoryStream:
             if due_s is None:
                 await self._wire.changed.park()
                 continue
-            with trio.move_on_at(due_s) as scope:
-                await self._wire.changed.park()
-            if scope.cancelled_caught:
+            if await self._clock.park_until(self._wire.changed, due_s):
                 self._wire.arrive()
         if not waited:
             await trio.lowlevel.checkpoint()
