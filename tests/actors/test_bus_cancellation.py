@@ -454,7 +454,7 @@ def test_every_await_of_the_bus_can_be_cancelled() -> None:
     assert unhit(exchanges, hits, {last_look: "waits for nothing unless it is cancelled"}) == []
     written = "cancelled in the tests of ledgers"
     excused = {
-        "Intake.submit: await self._put_written(self._ledger, device, ticket, wait=wait)": written,
+        "Intake.submit: await self._put_written(ledger, device, ticket, wait=wait)": written,
         "Intake._put_written": written,
     }
     assert unhit(intake, hits, excused) == []
