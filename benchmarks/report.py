@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 
 import trio
 from attrs import asdict, frozen
@@ -73,6 +75,39 @@ async def interleave(cases: dict[str, Call], *, rounds: int, calls: int) -> dict
                 await call()
             taken[name].append((time.perf_counter() - began_s) / calls * 1e6)
     return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def take_turns(cases: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
+    """Return the median of what each case returns, the cases taking turns."""
+    found: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in cases.items():
+            found[name].append(case())
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
+def slope(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Return how cost grows with size: the exponent of the power law that fits best."""
+    fitted = statistics.linear_regression(
+        [math.log(size) for size in sizes], [math.log(cost) for cost in costs]
+    )
+    return fitted.slope
+
+
+STEEPEST: Final = 1.15
+"""The largest exponent that counts as linear."""
+
+
+def growth(name: str, sizes: Sequence[float], costs: Sequence[float]) -> Measurement:
+    """Return how the cost of everything together grows with size, held against linear."""
+    return Measurement(
+        name=name,
+        value=slope(sizes, costs),
+        unit="log/log",
+        against=f"linear, {sizes[0]:g} to {sizes[-1]:g}",
+        budget=STEEPEST,
+        n=len(sizes),
+    )
 
 
 def percentile(values: Sequence[float], share: float) -> float:
