@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from . import ask, cadence, exchange, fleet, sinks
+from . import ask, cadence, exchange, fleet, inbox, restart, scale, simulate, sinks
 from .report import Measurement
 
 
@@ -17,10 +17,14 @@ class _Benchmark(Protocol):
 
 BENCHMARKS: Final[Mapping[str, _Benchmark]] = {
     "ask": ask.run,
+    "inbox": inbox.run,
     "exchange": exchange.run,
     "fleet": fleet.run,
     "cadence": cadence.run,
     "sinks": sinks.run,
+    "scale": scale.run,
+    "restart": restart.run,
+    "simulate": simulate.run,
 }
 
 

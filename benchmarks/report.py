@@ -7,7 +7,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -84,6 +84,11 @@ def take_turns(cases: Mapping[str, Callable[[], float]], *, rounds: int) -> dict
         for name, case in cases.items():
             found[name].append(case())
     return {name: statistics.median(each) for name, each in found.items()}
+
+
+def median_of(values: Iterable[float]) -> float:
+    """Return the median."""
+    return statistics.median(list(values))
 
 
 def slope(sizes: Sequence[float], costs: Sequence[float]) -> float:

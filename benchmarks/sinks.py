@@ -36,7 +36,7 @@ SINKS: Final[Mapping[str, Callable[[Path], BlockingSink]]] = {
 def run(*, quick: bool) -> Iterable[Measurement]:
     """Measure batches of 1000 samples, taking turns with the other libraries."""
     rounds, batches = (3, 50) if quick else (7, 200)
-    samples = _samples(BATCH)
+    samples = make_samples(BATCH)
     ours: dict[str, list[float]] = {kind: [] for kind in SINKS}
     theirs: dict[str, list[float]] = {}
     for _ in range(rounds):
@@ -95,7 +95,8 @@ def _peers(batches: int) -> Mapping[str, float]:
     }
 
 
-def _samples(count: int) -> Sequence[Sample]:
+def make_samples(count: int) -> Sequence[Sample]:
+    """Return that many samples of eight controllers."""
     return [
         Sample(
             device=f"zone{index % 8}",
