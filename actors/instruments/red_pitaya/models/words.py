@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +23,6 @@ def signed(word: int, bits: int) -> int:
 def counts(volts: float) -> int:
     """Return what a 14 bit converter makes of a voltage: saturated, as a 14 bit word."""
     return max(-8192, min(8191, round(volts * 8192))) & 0x3FFF
-
-
-class Block(Protocol):
-    """A part of the address space."""
-
-    def read(self, offset: int, count: int) -> Words:
-        """Return `count` words from `offset` on."""
-        ...
-
-    def write(self, offset: int, words: Words) -> None:
-        """Take words from `offset` on."""
-        ...
 
 
 class Memory:
