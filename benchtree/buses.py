@@ -53,6 +53,7 @@ class Stage(Protocol):
 class _Entry:
     bus: Bus
     # The canonical name with the host looked up, which tells whether two names are one port.
+    # It changes when the instrument is plugged in elsewhere and its address says so.
     key: str
     framing: Framing
     # The right to use the port; None where it is simulated.
@@ -162,9 +163,38 @@ class Buses:
                 else HostedTransport(key, connect, hosting, profile)
             )
         else:
-            transport = make_transport(address, framing=framing, profile=profile, hosting=hosting)
+            transport = make_transport(
+                address,
+                framing=framing,
+                profile=profile,
+                hosting=hosting,
+                locate=lambda: self._follow(spec.name, address),
+            )
             owner = await current_clock().run_sync(lambda: claim(key, tree=self._tree))
         return self._add(spec, transport, profile, key, framing, owner)
+
+    async def _follow(self, name: str, address: Address) -> str:
+        """Find out which port an address names now, own it, and return its canonical name.
+
+        A symbolic link may point to another node after its instrument was plugged in again.
+        The port that it named before is given up first: where two adapters changed places,
+        each must let go of what the other needs.
+
+        Raises:
+            PortOwnedError: Somebody else owns the port.
+        """
+        entry = self._entries[name]
+        key = await resolve_key(address)
+        if address.scheme == "tcp" and key == canonical_key(address):
+            key = entry.key  # no name server knows it now: it is where it was
+        if key != entry.key:
+            entry.key = key
+            if entry.owner is not None:
+                entry.owner.release()
+                entry.owner = None
+        if entry.owner is None:
+            entry.owner = await current_clock().run_sync(lambda: claim(key, tree=self._tree))
+        return key
 
     def _add(
         self,

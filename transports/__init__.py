@@ -14,6 +14,7 @@ from .clock import Clock, SystemClock, VirtualClock, current_clock, install_cloc
 from .errors import (
     AddressError,
     ConnectError,
+    ConnectProblem,
     ForeignReplyError,
     FrameError,
     LineBusyError,
@@ -48,11 +49,13 @@ from .sim import (
 )
 from .stream import ByteStream, StreamTransport
 from .tcp import connect_tcp
+from .threaded_serial import READ_WITHIN_S, ThreadedSerialStream
 from .timer import Timer, make_timer
 
 __all__ = [
     "GATEWAY",
     "PROFILES",
+    "READ_WITHIN_S",
     "RS485",
     "SERIAL",
     "TCP",
@@ -65,6 +68,7 @@ __all__ = [
     "ByteStream",
     "Clock",
     "ConnectError",
+    "ConnectProblem",
     "Desk",
     "DeviceModel",
     "EchoModel",
@@ -102,6 +106,7 @@ __all__ = [
     "SimSpec",
     "StreamTransport",
     "SystemClock",
+    "ThreadedSerialStream",
     "Timer",
     "Transport",
     "TransportError",

@@ -6,6 +6,8 @@ reopen, or give up.
 
 from __future__ import annotations
 
+from enum import Enum
+
 
 class TransportError(Exception):
     """A fault of one bus, with what is known about it.
@@ -69,8 +71,48 @@ class PortOwnedError(TransportError):
         self.pid = pid
 
 
+class ConnectProblem(Enum):
+    """Why a bus cannot be opened: each kind has a mend of its own."""
+
+    NO_SUCH_PORT = "no such port"
+    """The device node is not there: nothing is plugged in, or the name is wrong."""
+    NO_PERMISSION = "no permission"
+    """The user may not open the port."""
+    IN_USE = "in use"
+    """Another program has the port open."""
+    NOT_A_PORT = "not a port"
+    """There is something of that name that is no port of this kind."""
+    BAD_SETTINGS = "bad settings"
+    """The port does not take the line settings."""
+    UNKNOWN_HOST = "unknown host"
+    """No name server knows the host."""
+    REFUSED = "refused"
+    """The host is there and nothing listens on that port of it."""
+    UNREACHABLE = "unreachable"
+    """Nothing answers under the host's address, or not in time."""
+    MISSING_LIBRARY = "missing library"
+    """An optional library, or what it needs of the machine, is not installed."""
+    OTHER = "other"
+
+
 class ConnectError(TransportError):
-    """The bus cannot be opened now: no such port, refused, no permission."""
+    """The bus cannot be opened now: no such port, refused, no permission.
+
+    Attributes:
+        problem: Why, as a kind.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        address: str = "",
+        waited_s: float | None = None,
+        problem: ConnectProblem = ConnectProblem.OTHER,
+    ) -> None:
+        """Store why."""
+        super().__init__(reason, address=address, waited_s=waited_s)
+        self.problem = problem
 
 
 class PeerLostError(TransportError):

@@ -118,6 +118,7 @@ class HostedTransport(StreamTransport):
         connect: Opens the stream; called by `open` and to reopen.
         hosting: The library.
         profile: The numbers of the bus.
+        locate: Finds the canonical name of the bus anew; see `StreamTransport`.
     """
 
     def __init__(
@@ -126,9 +127,11 @@ class HostedTransport(StreamTransport):
         connect: Callable[[], Awaitable[ByteStream]],
         hosting: Hosting[Any],
         profile: BusProfile,
+        *,
+        locate: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         """Make a closed line."""
-        super().__init__(key, connect, _UNFRAMED, profile)
+        super().__init__(key, connect, _UNFRAMED, profile, locate=locate)
         self._hosting = hosting
         self._lent: HostedStream | None = None
         self._library: Any = None

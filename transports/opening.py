@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from .address import Address, SerialSettings, canonical_key
@@ -34,10 +34,12 @@ def make_transport(
     framing: Framing,
     profile: BusProfile | None = None,
     hosting: Hosting[Any] | None = None,
+    locate: Callable[[], Awaitable[str]] | None = None,
 ) -> StreamTransport:
     """Return a closed line to `address`; nothing is touched before `open`.
 
-    With `hosting` it carries the calls of a library instead of framed exchanges.
+    With `hosting` it carries the calls of a library instead of framed exchanges. With
+    `locate` the bus's canonical name is found anew by each `open`; see `StreamTransport`.
 
     Raises:
         AddressError: A `sim` address, which exists inside a simulation only.
@@ -58,5 +60,5 @@ def make_transport(
             raise AddressError("only a simulation provides this bus", address=address.text)
     key, numbers = canonical_key(address), profile or default_profile(address)
     if hosting is not None:
-        return HostedTransport(key, connect, hosting, numbers)
-    return StreamTransport(key, connect, framing, numbers)
+        return HostedTransport(key, connect, hosting, numbers, locate=locate)
+    return StreamTransport(key, connect, framing, numbers, locate=locate)

@@ -1,7 +1,7 @@
 """Byte streams over serial ports.
 
-pyserial opens, configures and locks; reading and writing use a duplicate of its
-descriptor, without blocking and without threads.
+pyserial opens, configures and locks. On POSIX, reading and writing use a duplicate of its
+descriptor, without blocking and without threads; on Windows a thread reads each port.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import serial
@@ -21,11 +22,18 @@ import trio
 from .address import SerialSettings
 from .base import LineCounters
 from .clock import current_clock
-from .errors import ConnectError, LineClosedError, PeerLostError
+from .errors import ConnectError, ConnectProblem, LineClosedError, PeerLostError
+from .stream import ByteStream
+from .threaded_serial import READ_WITHIN_S, ThreadedSerialStream
 
 if sys.platform != "win32":
     import fcntl
+    import grp
     import termios
+
+    _OPEN_ERRORS: Final = (OSError, ValueError, termios.error)
+else:
+    _OPEN_ERRORS: Final = (OSError, ValueError)
 
 READ_SIZE: Final = 4_096
 OUTPUT_CHECK_S: Final = 0.002
@@ -150,7 +158,7 @@ class SerialStream:
         return bool(poll.poll(0))
 
 
-async def connect_serial(path: str, settings: SerialSettings) -> SerialStream:
+async def connect_serial(path: str, settings: SerialSettings) -> ByteStream:
     """Open the serial port at `path`, lock it and set it up.
 
     Cancelling abandons an opening that hangs; a port that opens later is closed again.
@@ -158,18 +166,19 @@ async def connect_serial(path: str, settings: SerialSettings) -> SerialStream:
     Raises:
         ConnectError: The port cannot be opened; the message says why.
     """
-    if sys.platform == "win32":
-        raise ConnectError("serial ports on Windows are not supported yet", address=path)
     opening = _Opening(path, settings)
     try:
         port = await current_clock().run_sync(
             opening.run, limiter=_OPEN_LIMITER, abandon_on_cancel=True
         )
-    except (OSError, ValueError, termios.error) as error:
-        raise ConnectError(_in_words(error, settings), address=path) from error
+    except _OPEN_ERRORS as error:
+        reason, problem = _in_words(error, path, settings)
+        raise ConnectError(reason, address=path, problem=problem) from error
     except trio.Cancelled:
         opening.abandon()
         raise
+    if sys.platform == "win32":
+        return ThreadedSerialStream(port)
     return SerialStream(port)
 
 
@@ -185,10 +194,11 @@ class _Opening:
 
     def run(self) -> serial.Serial:
         chosen = self._settings
-        # The path is followed anew each time: an adapter plugged in again may have
-        # another node behind its link.
+        windows = sys.platform == "win32"
         port = serial.Serial(
-            os.path.realpath(self._path),
+            # A path is followed anew each time: an adapter plugged in again may have
+            # another node behind its link. A COM port's name is no path.
+            self._path if windows else os.path.realpath(self._path),
             baudrate=chosen.baudrate,
             bytesize=chosen.bytesize,
             parity=chosen.parity,
@@ -196,11 +206,12 @@ class _Opening:
             xonxoff=chosen.xonxoff,
             rtscts=chosen.rtscts,
             dsrdtr=chosen.dsrdtr,
-            timeout=0,
+            timeout=READ_WITHIN_S if windows else 0,
+            write_timeout=0,
             exclusive=True,
         )
         try:
-            _end_reads_at_hangup_only(port.fileno())
+            _prepare(port, chosen)
         except BaseException:
             port.close()
             raise
@@ -234,25 +245,57 @@ def _errno(error: Exception) -> int:
     return first if isinstance(first, int) else 0
 
 
-def _in_words(error: Exception, settings: SerialSettings) -> str:
-    match _errno(error):
+def _windows_errno(error: Exception) -> int:
+    """Return the number of an error; on Windows pyserial has it in its text only."""
+    # Windows refuses access to a port that is open elsewhere.
+    if "FileNotFoundError" in str(error):
+        return errno.ENOENT
+    return errno.EBUSY if "PermissionError" in str(error) else _errno(error)
+
+
+def _in_words(error: Exception, path: str, settings: SerialSettings) -> tuple[str, ConnectProblem]:
+    """Return why a port could not be opened, in words and as a kind."""
+    match _windows_errno(error) if sys.platform == "win32" else _errno(error):
         case errno.ENOENT | errno.ENXIO | errno.ENODEV:
-            return "there is no such port; is the instrument plugged in?"
+            reason = "there is no such port; is the instrument plugged in?"
+            return reason, ConnectProblem.NO_SUCH_PORT
         case errno.EACCES | errno.EPERM:
-            return "no permission to open the port; on Linux, join the group that owns it"
+            reason = f"no permission to open the port; {_permission(path)}"
+            return reason, ConnectProblem.NO_PERMISSION
         case errno.EAGAIN | errno.EBUSY:
-            return "the port is in use by another program"
+            return "the port is in use by another program", ConnectProblem.IN_USE
         case 0 if isinstance(error, ValueError):
-            return f"the port does not take {settings}: {error}"
+            reason = f"the port does not take {settings}: {error}"
+            return reason, ConnectProblem.BAD_SETTINGS
+        case errno.ENOTTY | errno.EISDIR | errno.EINVAL:
+            reason = f"the port cannot be opened: it is no serial port ({_strerror(error)})"
+            return reason, ConnectProblem.NOT_A_PORT
         case _:
-            return f"the port cannot be opened: {_strerror(error)}"
+            return f"the port cannot be opened: {_strerror(error)}", ConnectProblem.OTHER
 
 
-def _end_reads_at_hangup_only(fd: int) -> None:
-    """Let an empty read mean a hang-up; pyserial's setting makes it mean "nothing yet"."""
-    attributes = termios.tcgetattr(fd)
+def _permission(path: str) -> str:
+    """Return what gives a user the right to open a port."""
+    if sys.platform == "win32":
+        return "run as a user who may"
+    try:
+        number = Path(path).stat().st_gid
+        group = grp.getgrgid(number).gr_name
+    except (OSError, KeyError):
+        return "the folder it is in keeps its owner to itself"
+    return f"join its group: sudo usermod -aG {group} $USER, then log in again"
+
+
+def _prepare(port: serial.Serial, settings: SerialSettings) -> None:
+    """Set up what pyserial does not by itself."""
+    if sys.platform == "win32":
+        if settings.read_buffer_size or settings.write_buffer_size:
+            port.set_buffer_size(settings.read_buffer_size or 4_096, settings.write_buffer_size)
+        return
+    # An empty read is to mean a hang-up; pyserial's setting makes it mean "nothing yet".
+    attributes = termios.tcgetattr(port.fileno())
     attributes[6][termios.VMIN] = 1
-    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+    termios.tcsetattr(port.fileno(), termios.TCSANOW, attributes)
 
 
 def _unsent(fd: int) -> int:

@@ -16,6 +16,7 @@ from .base import Exchange, LineCounters, Reply
 from .clock import Clock, SystemClock, current_clock
 from .errors import (
     ConnectError,
+    ConnectProblem,
     ForeignReplyError,
     FrameError,
     LineBusyError,
@@ -96,6 +97,11 @@ class StreamTransport:
         connect: Opens the stream; called by `open` and to reopen.
         framing: How replies are told apart.
         profile: The numbers of the bus.
+        locate: Finds the canonical name of the bus anew, and becomes its owner; called
+            by `open` before it connects. None where the name never changes.
+
+    Attributes:
+        key: The canonical name of the bus, as it was when the line was opened last.
     """
 
     max_in_flight: int = 1
@@ -106,11 +112,14 @@ class StreamTransport:
         connect: Callable[[], Awaitable[ByteStream]],
         framing: Framing,
         profile: BusProfile,
+        *,
+        locate: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         """Make a closed line; nothing is touched before `open`."""
         self.key = key
         self._counters = LineCounters()
         self._connect = connect
+        self._locate = locate
         self._framer = framing.framer(profile.max_frame)
         self._profile = profile
         self._clock: Clock = SystemClock()  # the run's own from `open` on
@@ -127,6 +136,8 @@ class StreamTransport:
         self._last_sent_s = float("-inf")
         # When the last of the replies owed is too late even for the profile. Trio time.
         self._late_until_s = float("-inf")
+        # What was read last since the last request went out.
+        self._heard = b""
 
     def __repr__(self) -> str:
         """Return the key, the state and the counts."""
@@ -166,9 +177,16 @@ class StreamTransport:
         within_s = self._profile.connect_within_s
         stream: ByteStream | None = None
         with trio.move_on_after(within_s):
+            if self._locate is not None and not self._reopening:
+                self.key = await self._locate()
             stream = await self._connect()
         if stream is None:
-            raise ConnectError("no connection", address=self.key, waited_s=within_s)
+            raise ConnectError(
+                "no connection",
+                address=self.key,
+                waited_s=within_s,
+                problem=ConnectProblem.UNREACHABLE,
+            )
         try:
             if self._profile.resync is not Resync.REOPEN and not self._reopening:
                 await self._outwait(stream)
@@ -219,6 +237,7 @@ class StreamTransport:
 
     async def _converse(self, stream: ByteStream, exchange: Exchange, sent_s: float) -> bytes:
         """Hand over the request and return its reply."""
+        self._heard = b""
         taken = stream.write_nowait(exchange.request)
         if taken < len(exchange.request):
             await self._send_rest(stream, exchange.request, taken)
@@ -343,7 +362,9 @@ class StreamTransport:
         with trio.CancelScope(deadline=sent_s + exchange.reply_within_s):
             frame = await self._next_frame(stream)
         if frame is None:
-            raise ReplyTimeoutError("no reply", waited_s=exchange.reply_within_s)
+            heard = self._heard
+            reason = "no whole reply" if heard else "no reply"
+            raise ReplyTimeoutError(reason, received=heard, waited_s=exchange.reply_within_s)
         if exchange.accepts is not None and not exchange.accepts(frame):
             raise ForeignReplyError("the reply answers something else", received=frame)
         if exchange.quiet_s is None:
@@ -378,7 +399,8 @@ class StreamTransport:
     async def _next_frame(self, stream: ByteStream) -> bytes:
         while (frame := self._framer.next_frame()) is None:
             await stream.wait_readable()
-            self._framer.feed(stream.read_nowait())
+            self._heard = stream.read_nowait()
+            self._framer.feed(self._heard)
         return frame
 
     async def _abandon(self, exchange: Exchange, why: BaseException) -> None:

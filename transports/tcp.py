@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Sequence
 from typing import Final, cast
 
 import trio
 
 from .base import LineCounters
-from .errors import ConnectError, LineClosedError, PeerLostError
+from .errors import ConnectError, ConnectProblem, LineClosedError, PeerLostError
 
 READ_SIZE: Final = 16_384
 KEEPALIVE_IDLE_S: Final = 10
+"""How long a connection is quiet before the operating system asks whether it still is one."""
+
 KEEPALIVE_EVERY_S: Final = 5
+"""How long it waits for an answer before it asks again, in seconds."""
+
 KEEPALIVE_TRIES: Final = 3
+"""How often it asks in vain before the connection is taken for lost."""
+
 # Seen without reading: the far end's close, and errors such as a reset.
 _GONE: Final = (
     select.POLLRDHUP | select.POLLHUP | select.POLLERR if hasattr(select, "POLLRDHUP") else 0
@@ -130,14 +137,19 @@ async def connect_tcp(host: str, port: int) -> TcpStream:
     try:
         stream = await trio.open_tcp_stream(host, port)
     except OSError as error:
-        raise ConnectError(_in_words(error), address=f"tcp://{host}:{port}") from error
+        reason, problem = _in_words(error)
+        raise ConnectError(reason, address=f"tcp://{host}:{port}", problem=problem) from error
     return TcpStream(stream)
 
 
 def _keep_alive(sock: socket.socket) -> None:
     """Have the operating system notice a far end that vanished without a word."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    lost_after_s = KEEPALIVE_IDLE_S + KEEPALIVE_EVERY_S * KEEPALIVE_TRIES
     for option, value in (
+        # Nothing is asked while output waits to be taken: that has a limit of its own.
+        ("TCP_USER_TIMEOUT", lost_after_s * 1000),
+        ("TCP_KEEPALIVE", KEEPALIVE_IDLE_S),  # as macOS calls the next one
         ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
         ("TCP_KEEPINTVL", KEEPALIVE_EVERY_S),
         ("TCP_KEEPCNT", KEEPALIVE_TRIES),
@@ -146,15 +158,19 @@ def _keep_alive(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-def _in_words(error: OSError) -> str:
+def _in_words(error: OSError) -> tuple[str, ConnectProblem]:
     if isinstance(error, socket.gaierror):
-        return f"the host is not known: {error.strerror}"
+        return f"the host is not known: {error.strerror}", ConnectProblem.UNKNOWN_HOST
     cause = error.__cause__
-    if not isinstance(cause, ExceptionGroup):
-        return f"no connection: {_strerror(error)}"
-    attempts = cast("ExceptionGroup[Exception]", cause).exceptions
+    attempts: Sequence[Exception] = [error]
+    if isinstance(cause, ExceptionGroup):
+        attempts = cast("ExceptionGroup[Exception]", cause).exceptions
+    refused = any(isinstance(attempt, ConnectionRefusedError) for attempt in attempts)
     words = {_strerror(attempt) for attempt in attempts}
-    return f"no connection: {'; '.join(sorted(words))}"
+    return (
+        f"no connection: {'; '.join(sorted(words))}",
+        ConnectProblem.REFUSED if refused else ConnectProblem.UNREACHABLE,
+    )
 
 
 def _strerror(error: Exception) -> str:

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from transports import (
     ConnectError,
+    ConnectProblem,
     Exchange,
     LineClosedError,
     Lines,
@@ -88,8 +89,9 @@ async def test_port_in_use(terminal: Terminal) -> None:
 
 async def test_no_such_port(tmp_path: Path) -> None:
     """A port that does not exist is said to be missing."""
-    with pytest.raises(ConnectError, match="no such port"):
+    with pytest.raises(ConnectError, match="no such port") as failed:
         await connect_serial(str(tmp_path / "ttyUSB0"), SerialSettings())
+    assert failed.value.problem is ConnectProblem.NO_SUCH_PORT
 
 
 async def test_not_a_port(tmp_path: Path) -> None:

@@ -88,7 +88,11 @@ class Use:
             wide = await host.connect()
             return Narrow(wide) if narrow else wide
 
-        self.transport = StreamTransport("sim:line", connect, Lines(b"\n"), profile)
+        async def locate() -> str:
+            await trio.lowlevel.checkpoint()
+            return "sim:line"
+
+        self.transport = StreamTransport("sim:line", connect, Lines(b"\n"), profile, locate=locate)
         self.in_step = False
 
     async def ask(self, text: str, within_s: float = 0.1) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import struct
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 import trio
@@ -22,6 +25,7 @@ from transports import (
     connect_tcp,
     make_transport,
     parse_address,
+    tcp,
 )
 
 
@@ -148,3 +152,31 @@ async def test_no_connection_in_time() -> None:
         assert transport.state is LineState.CLOSED
         for each in filler:
             each.close()
+
+
+# Linux classic BPF: one instruction, "return 0": every packet to the socket is dropped.
+_DROP_ALL: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
+_SO_ATTACH_FILTER: Final = 26
+
+
+def go_deaf(sock: socket.socket) -> object:
+    """Let a socket hear nothing more, nor answer: as if its cable were pulled."""
+    program = ctypes.create_string_buffer(_DROP_ALL)
+    head = struct.pack("HxxxxxxP", 1, ctypes.addressof(program))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
+    return program
+
+
+async def test_half_open_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A far end that vanishes without a word is missed by keep-alive on an idle line."""
+    monkeypatch.setattr(tcp, "KEEPALIVE_IDLE_S", 1)
+    monkeypatch.setattr(tcp, "KEEPALIVE_EVERY_S", 1)
+    monkeypatch.setattr(tcp, "KEEPALIVE_TRIES", 1)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stream = await connect_tcp("127.0.0.1", listening.getsockname()[1])
+        far, _ = listening.accept()
+        with far:
+            go_deaf(far)
+            with trio.fail_after(10.0):
+                await stream.wait_lost(0.05)
+        await stream.aclose()
