@@ -6,7 +6,7 @@ On pseudo-terminals and the loopback, in real time.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -39,7 +39,7 @@ QUICK: Final = BreakerPolicy(open_s=0.05, max_open_s=0.1)
 
 
 @contextmanager
-def taken_nodes(count: int = 4) -> Iterator[None]:
+def taken_nodes(count: int = 4) -> Generator[None]:
     """Take the next nodes of pseudo-terminals, so that who comes back gets another one."""
     ends = [end for _ in range(count) for end in os.openpty()]
     try:
