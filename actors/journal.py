@@ -92,7 +92,7 @@ class JournalRow:
         cause: Why it failed or was refused, or None.
         may_have_executed: Whether the device carried it out or may have; None while open.
         text: Why, in words, or what else there is to say.
-        request: What is sent, in hexadecimal digits, where the command is queued.
+        request: What is sent first, where the command is queued.
     """
 
     kind: RowKind
@@ -132,7 +132,7 @@ class JournalRow:
             None if self.cause is None else self.cause.value,
             None if may is None else int(may),
             _plain(self.text),
-            self.request,
+            _plain(self.request),
         )
 
     @classmethod
@@ -308,8 +308,12 @@ def closing_row(row: JournalRow, *, utc_ms: int, mono_ns: int) -> JournalRow:
 
 
 def _seal(previous: bytes, number: int, cells: Sequence[Sequence[Cell]]) -> bytes:
-    sealed = json.dumps([number, cells], separators=(",", ":")).encode()
-    return hashlib.sha256(previous + sealed).digest()
+    seal = hashlib.sha256(previous)
+    seal.update(b"%d\n" % number)
+    # Row by row: all at once would keep other threads waiting for long.
+    for row in cells:
+        seal.update(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+    return seal.digest()
 
 
 def _plain(text: str) -> str:

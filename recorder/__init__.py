@@ -5,6 +5,7 @@ from __future__ import annotations
 from .buffer import BatchStream, OverflowPolicy
 from .connection import is_connection_error
 from .errors import (
+    JournalError,
     MissingExtraError,
     NoSamplesError,
     RecorderError,
@@ -13,6 +14,8 @@ from .errors import (
     TargetExistsError,
 )
 from .events import (
+    JournalFailed,
+    JournalRestored,
     ReadsFailed,
     RecordingEnded,
     RecordingStarted,
@@ -22,6 +25,15 @@ from .events import (
     SourceReturned,
 )
 from .extras import need
+from .journal import Journal, JournalStore, keep_journal, open_journal
+from .journal_file import (
+    JOURNAL_FILE,
+    JournalFile,
+    JournalReport,
+    check_journal,
+    finish_journal,
+    read_entries,
+)
 from .lines import decode_lines, encode_lines
 from .load import find_samples, load
 from .pipe import Drainable, pipe
@@ -48,6 +60,7 @@ from .writing import write_arrow, write_csv, write_jsonl, write_parquet
 
 __all__ = [
     "GRACE_S",
+    "JOURNAL_FILE",
     "AcquisitionSummary",
     "ArrowSink",
     "BatchStream",
@@ -55,6 +68,13 @@ __all__ = [
     "Counts",
     "CsvSink",
     "Drainable",
+    "Journal",
+    "JournalError",
+    "JournalFailed",
+    "JournalFile",
+    "JournalReport",
+    "JournalRestored",
+    "JournalStore",
     "JsonlSink",
     "MemorySink",
     "MissingExtraError",
@@ -90,15 +110,20 @@ __all__ = [
     "Synchronous",
     "TargetExistsError",
     "Watched",
+    "check_journal",
     "create_run",
     "decode_lines",
     "encode_lines",
     "find_runs",
     "find_samples",
+    "finish_journal",
     "is_connection_error",
+    "keep_journal",
     "load",
     "need",
+    "open_journal",
     "pipe",
+    "read_entries",
     "read_run",
     "record",
     "to_wide",

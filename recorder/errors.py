@@ -62,3 +62,7 @@ class MissingExtraError(RecorderError):
 
 class NoSamplesError(RecorderError):
     """A folder or file holds no samples that can be read."""
+
+
+class JournalError(RecorderError):
+    """A journal is not there, is none, or cannot be read."""

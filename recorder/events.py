@@ -97,6 +97,26 @@ class ReadsFailed(Event):
     repeated: int = 0
 
 
+@frozen(kw_only=True)
+class JournalFailed(Event):
+    """The journal cannot be written: hazardous commands are refused until it can be again."""
+
+    reason: str
+
+
+@frozen(kw_only=True)
+class JournalRestored(Event):
+    """The journal is written again.
+
+    Attributes:
+        down_s: How long it was not, in seconds.
+        lost: How many rows could not be kept meanwhile.
+    """
+
+    down_s: float
+    lost: int
+
+
 def log_event(event: Event) -> None:
     """Log one event of a recording: what goes wrong as a warning."""
     match event:

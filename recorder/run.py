@@ -205,7 +205,7 @@ def create_run(
             instruments={},
             recordings={},
         )
-        _sync_folder(parent)
+        sync_folder(parent)
     except BaseException:
         os.close(lock)
         raise
@@ -258,7 +258,7 @@ def _write_atomically(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.new")
     _write_durably(new, text.encode())
     new.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
@@ -268,7 +268,8 @@ def _write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Wait until the disk knows which files a folder holds."""
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)

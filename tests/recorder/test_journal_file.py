@@ -1,0 +1,276 @@
+"""The file of a journal: what survives, what shows, and what is closed by the next start."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from actors import Cause, CommandState, JournalRow, RowKind
+from recorder import (
+    JournalError,
+    JournalFile,
+    TargetExistsError,
+    check_journal,
+    finish_journal,
+    read_entries,
+)
+
+LIFE = (
+    CommandState.QUEUED,
+    CommandState.DISPATCHED,
+    CommandState.ACKNOWLEDGED,
+    CommandState.COMPLETED,
+)
+
+
+def row(seq: int, state: CommandState, instrument: str = "psu") -> JournalRow:
+    """Return a row of a command."""
+    return JournalRow(
+        kind=RowKind.COMMAND,
+        utc_ms=1_000 + seq,
+        mono_ns=seq,
+        seq=seq,
+        state=state,
+        instrument=instrument,
+        command="output.set",
+        caller="ramp",
+    )
+
+
+def ended() -> JournalRow:
+    """Return the last row of a journal that was closed."""
+    return JournalRow(kind=RowKind.ENDED, utc_ms=9_000, mono_ns=9)
+
+
+def write(path: Path, batches: int = 3, *, close: bool = True) -> JournalFile:
+    """Write a journal with one command a batch."""
+    file = JournalFile(path, tree="cell", run="run-1")
+    file.create()
+    for seq in range(1, batches + 1):
+        file.append([row(seq, state) for state in LIFE], durable=seq == 1)
+    if close:
+        file.append([ended()], durable=False)
+        file.close()
+    return file
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    """Every row comes back, in order, and the report counts them."""
+    path = tmp_path / "journal.sqlite"
+    file = write(path)
+    report = check_journal(path)
+    assert (report.tree, report.run) == ("cell", "run-1")
+    assert (report.batches, report.rows, report.commands) == (4, 13, 3)
+    assert (report.sound, report.ended, report.open) == (True, True, ())
+    assert report.seal == file.chain.seal.hex()
+    found = list(read_entries(path))
+    assert [number for number, _ in found] == list(range(1, 14))
+    assert [each.state for _, each in found[:4]] == list(LIFE)
+    some = read_entries(path, "seq = ? AND state = ?", (2, "FAILED"))
+    assert list(some) == []
+    assert [each.seq for _, each in read_entries(path, after=11)] == [3, None]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    """A file that is there already is left alone."""
+    path = tmp_path / "journal.sqlite"
+    path.write_text("mine")
+    with pytest.raises(TargetExistsError):
+        JournalFile(path, tree="cell", run="run-1").create()
+    assert path.read_text() == "mine"
+
+
+def alter(path: Path, statement: str) -> None:
+    """Change a journal behind its back."""
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(statement)
+
+
+TAMPERED = [
+    ("UPDATE entries SET caller = 'nobody' WHERE number = 6", "batch 2 (rows 5-8) was changed"),
+    ("UPDATE entries SET cause = NULL, utc_ms = 5 WHERE number = 1", "batch 1 (rows 1-4)"),
+    ("DELETE FROM entries WHERE number = 7", "row 7 of batch 2 is missing"),
+    ("DELETE FROM entries WHERE number = 13", "batch 4 (rows 13-12) was changed"),
+    ("DELETE FROM batches WHERE number = 2", "batch 2 is missing"),
+    ("UPDATE batches SET seal = x'00' WHERE number = 2", "batch 2 (rows 5-8) was changed"),
+    ("UPDATE batches SET last = 6 WHERE number = 2", "batch 2 (rows 5-6) was changed"),
+    ("UPDATE journal SET run = 'run-2'", "batch 1 does not follow"),
+    ("DELETE FROM batches WHERE number = 4", "1 rows are in no batch"),
+]
+
+
+@pytest.mark.parametrize(("statement", "expected"), TAMPERED)
+def test_tampering_shows(tmp_path: Path, statement: str, expected: str) -> None:
+    """A row or batch that was changed, added or taken out is found, and where."""
+    path = tmp_path / "journal.sqlite"
+    write(path)
+    alter(path, statement)
+    report = check_journal(path)
+    assert report.broken is not None
+    assert expected in report.broken
+    assert not report.sound
+
+
+def test_a_cut_end_shows_where_the_end_is_known(tmp_path: Path) -> None:
+    """Without its last batches a chain holds; the run's own note of its end tells."""
+    path = tmp_path / "journal.sqlite"
+    file = write(path)
+    anchor = file.chain.batches, file.chain.seal.hex()
+    assert check_journal(path, anchor=anchor).sound
+    alter(path, "DELETE FROM batches WHERE number = 4; DELETE FROM entries WHERE number > 12")
+    assert check_journal(path).sound
+    broken = check_journal(path, anchor=anchor).broken
+    assert broken == "batches 4-4 are missing at the end"
+    assert not check_journal(path, anchor=(3, "00")).sound
+
+
+def test_a_sound_chain_may_tell_nonsense(tmp_path: Path) -> None:
+    """Commands that do not move along the table are named, though the chain holds."""
+    path = tmp_path / "journal.sqlite"
+    file = write(path, close=False)
+    odd = [row(2, CommandState.DISPATCHED), row(8, CommandState.FAILED)]
+    file.append([*odd, row(9, CommandState.QUEUED), ended()], durable=False)
+    file.close()
+    report = check_journal(path)
+    assert report.broken is None
+    assert report.troubles == [
+        "row 13: command 2 went to DISPATCHED after its end",
+        "row 14: command 8 began as FAILED",
+        "command 9 never ended",
+    ]
+
+
+def killed(path: Path) -> None:
+    """Write a journal whose process was killed with three commands open."""
+    file = write(path, close=False)
+    file.append([row(4, CommandState.QUEUED), row(5, CommandState.QUEUED)], durable=False)
+    file.append([row(5, CommandState.DISPATCHED), row(6, CommandState.QUEUED)], durable=False)
+    file.close()
+
+
+def test_the_next_start_closes_what_was_open(tmp_path: Path) -> None:
+    """Open commands fail as crashed and perhaps carried out; the chain goes on; once."""
+    path = tmp_path / "journal.sqlite"
+    killed(path)
+    assert [each.seq for each in check_journal(path).open] == [4, 5, 6]
+    assert finish_journal(path, by="run-2", utc_ms=77, mono_ns=66) == 3
+    report = check_journal(path)
+    assert (report.sound, report.ended, report.open, report.commands) == (True, True, (), 6)
+    closed = [each for _, each in read_entries(path, "utc_ms = 77 AND kind = 'command'")]
+    assert [each.seq for each in closed] == [4, 5, 6]
+    for each in closed:
+        assert (each.state, each.cause) == (CommandState.FAILED, Cause.CRASHED)
+        assert each.may_have_executed
+        assert (each.instrument, each.caller) == ("psu", "ramp")
+    before = path.read_bytes()
+    assert finish_journal(path, by="run-3", utc_ms=88, mono_ns=66) == 0
+    assert path.read_bytes() == before
+
+
+def test_a_journal_that_was_closed_is_left_alone(tmp_path: Path) -> None:
+    """Nothing is added to a journal that its own process closed."""
+    path = tmp_path / "journal.sqlite"
+    write(path)
+    before = path.read_bytes()
+    assert finish_journal(path, by="run-2", utc_ms=77, mono_ns=66) == 0
+    assert path.read_bytes() == before
+
+
+def test_a_journal_without_a_row_is_closed(tmp_path: Path) -> None:
+    """A process that was killed before its first batch leaves a journal that can be closed."""
+    path = tmp_path / "journal.sqlite"
+    file = JournalFile(path, tree="cell", run="run-1")
+    file.create()
+    file.close()
+    assert finish_journal(path, by="run-2", utc_ms=77, mono_ns=66) == 0
+    assert check_journal(path).ended
+
+
+def no_file(path: Path) -> None:
+    """Leave nothing there."""
+
+
+def no_database(path: Path) -> None:
+    """Put something else there."""
+    path.write_bytes(b"no database at all" * 100)
+
+
+def other_database(path: Path) -> None:
+    """Put another database there."""
+    alter(path, "CREATE TABLE samples (value)")
+
+
+def half_database(path: Path) -> None:
+    """Put half of a journal there."""
+    write(path, batches=200)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("make", [no_file, no_database, other_database, half_database])
+def test_what_is_no_journal(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Whoever looks at or closes something else is told in one line."""
+    path = tmp_path / "journal.sqlite"
+    make(path)
+    with pytest.raises(JournalError, match=str(tmp_path)):
+        check_journal(path)
+    with pytest.raises(JournalError, match=str(tmp_path)):
+        list(read_entries(path))
+    with pytest.raises(JournalError, match=str(tmp_path)):
+        finish_journal(path, by="run-2", utc_ms=77, mono_ns=66)
+
+
+def test_a_folder_that_vanishes_and_comes_back(tmp_path: Path) -> None:
+    """Nothing is written into a file that is gone; once it is back the chain goes on."""
+    folder, away = tmp_path / "run", tmp_path / "away"
+    folder.mkdir()
+    path = folder / "journal.sqlite"
+    file = write(path, close=False)
+    folder.rename(away)
+    rows = [row(8, CommandState.QUEUED)]
+    with pytest.raises(OSError, match="is gone"):
+        file.append(rows, durable=True)
+    with pytest.raises((OSError, sqlite3.Error)):
+        file.append(rows, durable=True)
+    away.rename(folder)
+    file.append(rows, durable=True)
+    file.close()
+    report = check_journal(path)
+    assert (report.sound, report.rows) == (True, 13)
+
+
+def test_a_file_that_vanishes_for_good(tmp_path: Path) -> None:
+    """It is begun anew, and the chain shows that the batches before are missing."""
+    path = tmp_path / "journal.sqlite"
+    file = write(path, close=False)
+    for each in tmp_path.iterdir():
+        each.unlink()
+    rows = [row(8, CommandState.QUEUED)]
+    with pytest.raises(OSError, match="is gone"):
+        file.append(rows, durable=False)
+    file.append(rows, durable=False)
+    file.close()
+    assert check_journal(path).broken == "batches 1-3 are missing"
+
+
+def test_a_commit_that_only_seemed_to_fail_is_not_repeated(tmp_path: Path) -> None:
+    """Where the rows of a failed call are there all the same, the next one leaves them out."""
+    path = tmp_path / "journal.sqlite"
+    file, twin = write(path, close=False), JournalFile(path, tree="cell", run="run-1")
+    twin.chain = evolve(file.chain)
+    rows = [row(8, CommandState.QUEUED), row(8, CommandState.DISPATCHED)]
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            file.append(rows, durable=False)
+    # Now it is there after all, and by the same hand as far as the chain can tell.
+    with closing(twin):
+        twin.append(rows, durable=False)
+    file.append([*rows, row(8, CommandState.FAILED)], durable=False)
+    file.close()
+    report = check_journal(path)
+    assert (report.sound, report.rows, report.commands) == (True, 15, 4)
