@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from attrs import define, evolve
 
-from actors import Bus, Events, Instrument, LeaseBook, current_clock
+from actors import Bus, Events, Instrument, LeaseBook, Ledger, current_clock
 from transports import (
     SERIAL,
     Address,
@@ -68,13 +68,21 @@ class Buses:
     """
 
     def __init__(
-        self, tree: str, events: Events, leases: LeaseBook, *, sim: bool, stage: Stage | None
+        self,
+        tree: str,
+        events: Events,
+        leases: LeaseBook,
+        *,
+        sim: bool,
+        stage: Stage | None,
+        ledger: Ledger | None = None,
     ) -> None:
         """Start without buses; `leases` says who may command what."""
         self.lines: dict[str, SimLine] = {}
         self._tree: Final = tree
         self._events = events
         self._leases = leases
+        self._ledger = ledger
         self._sim = sim
         self._stage = stage
         self._entries: dict[str, _Entry] = {}
@@ -215,6 +223,7 @@ class Buses:
             breaker=spec.breaker,
             required=spec.required,
             leases=self._leases,
+            ledger=self._ledger,
         )
         self._entries[spec.name] = _Entry(bus, key, framing, owner)
         return bus

@@ -271,6 +271,7 @@ class _Reading:
         return TreeSpec(
             name=tree.name,
             drain_s=tree.drain_s,
+            journal=tree.journal,
             buses=buses,
             instruments=instruments,
             actors=actors,

@@ -43,7 +43,7 @@ from actors import (
     SupervisorGaveUp,
     current_clock,
 )
-from recorder import ReadsFailed, SourceLost, SourceReturned
+from recorder import JournalFailed, JournalRestored, ReadsFailed, SourceLost, SourceReturned
 
 QUIET_S: Final = 10.0
 """How long a repeated failure is only counted, in seconds."""
@@ -235,9 +235,15 @@ def _level(event: Event) -> int:
             return logging.WARNING if left_out else logging.INFO
         case BreakerChanged() | BusLost() | InstrumentQuarantined() | SafeStateOwed():
             return logging.WARNING
-        case ChildRestarting() | ChildOverdue():
+        case ChildRestarting() | ChildOverdue() | JournalRestored():
             return logging.WARNING
-        case ChildEnded() | SupervisorGaveUp() | IdentityMismatch() | SafeStateFailed():
+        case (
+            JournalFailed()
+            | ChildEnded()
+            | SupervisorGaveUp()
+            | IdentityMismatch()
+            | SafeStateFailed()
+        ):
             return logging.ERROR
         case _:
             return logging.INFO

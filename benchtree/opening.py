@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from actors import Observer, current_clock
+from recorder import Journal
 
 from .buses import Stage
 from .config import load_config
@@ -27,6 +28,7 @@ async def open_tree(
     *,
     sim: bool = False,
     observer: Observer | None = None,
+    journal: Journal | None = None,
     stage: Stage | None = None,
 ) -> AsyncGenerator[Tree, None]:
     """Run a supervision tree for the length of the block.
@@ -40,6 +42,8 @@ async def open_tree(
         source: A configuration file, a specification, or None for an empty tree.
         sim: Put every driver's own device model on its bus instead of the real one.
         observer: Sees every event of the tree from the very first on.
+        journal: Takes down what happens to commands; open it before and close it after, as
+            `async with open_journal(...) as journal, open_tree(..., journal=journal)` does.
         stage: Provides the simulated buses, and has every step of every command published.
 
     Raises:
@@ -54,10 +58,17 @@ async def open_tree(
         spec = TreeSpec()
     else:
         spec = (await current_clock().run_sync(load_config, Path(source))).tree
-    tree = Tree(spec, sim=sim, stage=stage)
+    tree = Tree(spec, sim=sim, stage=stage, ledger=journal)
     failure: BaseException | None = None
     heed = trio.CancelScope(shield=True)
-    with tree.events.observed(observer or _unobserved, commands=stage is not None):
+    watching = ExitStack()
+    watching.enter_context(
+        tree.events.observed(observer or _unobserved, commands=stage is not None)
+    )
+    if journal is not None:
+        journal.attach(tree.events.publish)
+        watching.enter_context(tree.events.observed(journal.observe))
+    with watching:
         async with trio.open_nursery() as nursery:
             try:
                 with trio.CancelScope() as body:

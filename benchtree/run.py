@@ -4,7 +4,8 @@ Rules:
 1. The folder is there before the tree and is closed after it, with how the run ended.
 2. Recordings run beside the tree, not in it: a subtree that gave up, or a sink that
    failed, stops neither the others nor the tree.
-3. At the end recordings begin no more polls, and then the tree stops at once: no
+3. The journal is there before the tree, and is closed after it.
+4. At the end recordings begin no more polls, and then the tree stops at once: no
    instrument waits for a disk before it is driven safe.
 """
 
@@ -14,7 +15,7 @@ import signal
 import threading
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -36,13 +37,17 @@ from actors import (
     describe,
 )
 from recorder import (
+    JOURNAL_FILE,
     AcquisitionSummary,
     BatchStream,
+    Journal,
     Recording,
     Run,
     SampleSink,
     SinkError,
     create_run,
+    finish_killed_journals,
+    open_journal,
     pipe,
     record,
 )
@@ -118,6 +123,8 @@ class BenchRun:
         self._unsafe: list[str] = []
         self._signal: signal.Signals | None = None
         self._identified = trio.Event()
+        # Where the chain of the journal ends, once it has.
+        self._journal: Mapping[str, object] | None = None
         self._events = EventFile(run.path / EVENTS_FILE)
         self._logger = structlog.get_logger("benchtree")
 
@@ -162,6 +169,7 @@ class BenchRun:
         async with trio.open_nursery() as nursery, self._heeding(nursery):
             try:
                 nursery.start_soon(self._events.run)
+                await self._finish_killed()
                 # Recordings end by themselves, after the tree has been told to stop.
                 async with trio.open_nursery() as recordings:
                     await self._keep_tree(recordings, sim, for_s, observer, beside)
@@ -185,8 +193,12 @@ class BenchRun:
             self.observe(event)
             observer(event)
 
+        journal: Journal | None = None
         try:
-            async with open_tree(self.config.tree, sim=sim, observer=observe) as tree:
+            async with (
+                self._open_journal() as journal,
+                open_tree(self.config.tree, sim=sim, observer=observe, journal=journal) as tree,
+            ):
                 self.tree = tree
                 try:
                     if self._signal is None:  # it may have come before the tree took signals
@@ -201,6 +213,43 @@ class BenchRun:
             text = "".join(traceback.format_exception(error))
             await current_clock().run_sync(self._append_log, text)
             self.note(f"{describe(error)}; the traceback is in {self.path / LOG_FILE}")
+        if journal is not None:
+            batches, seal = journal.head
+            self._journal = {"batches": batches, "seal": seal}
+            if journal.waiting:
+                self.note(f"journal: {journal.waiting} rows were not written: {journal.failing}")
+            elif journal.lost:
+                self.note(f"journal: {journal.lost} rows could not be kept")
+
+    def _open_journal(self) -> AbstractAsyncContextManager[Journal]:
+        spec = self.config.tree
+        return open_journal(
+            self.path / JOURNAL_FILE,
+            tree=spec.name,
+            run=self.path.name,
+            everything=spec.journal == "all",
+        )
+
+    async def _finish_killed(self) -> None:
+        """Close the journals that runs of this tree left open when they were killed."""
+        clock = current_clock()
+        found = await clock.run_sync(
+            partial(
+                finish_killed_journals,
+                self.path.parent,
+                tree=self.config.tree.name,
+                by=self.path.name,
+                utc_ms=clock.utc_ns() // 1_000_000,
+                mono_ns=clock.mono_ns(),
+            )
+        )
+        for each in found:
+            if each.error is None:
+                self._logger.warning(
+                    "closed the journal of a killed run", run=each.run.name, open=each.commands
+                )
+            else:
+                self._logger.error("a journal cannot be closed", error=each.error)
 
     async def _work(
         self,
@@ -375,6 +424,7 @@ class BenchRun:
         self._run.update(
             outcome=self._signal.name if self._signal else "failed" if self.problems else "ok",
             problems=list(self.problems),
+            journal=self._journal,
             safe_state_failures=list(self._unsafe),
         )
         self._run.finish(

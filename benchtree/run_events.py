@@ -33,6 +33,8 @@ from actors import (
     current_clock,
 )
 from recorder import (
+    JournalFailed,
+    JournalRestored,
     RecordingEnded,
     RecordingStarted,
     SeriesAdded,
@@ -51,6 +53,8 @@ _KEPT: Final = (
     IdentityMismatch,
     InstrumentIdentified,
     InstrumentQuarantined,
+    JournalFailed,
+    JournalRestored,
     LaneRearmed,
     LaneTripped,
     RecordingEnded,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import field, frozen, validators
 
 from actors import BreakerPolicy, Identity, Instrument, Intensity, OnReconnect, Restart, Strategy
 from recorder import OnError, OverflowPolicy
 from transports import BusProfile
+
+JournalDetail: TypeAlias = Literal["writes", "all"]
+"""How much of reads a journal holds."""
 
 DRAIN_S: Final = 2.0
 """How long a stopping tree lets accepted commands go on, in seconds."""
@@ -158,6 +161,8 @@ class TreeSpec:
     Attributes:
         name: Its name, in owner files and run folders.
         drain_s: How long stopping lets accepted commands go on, in seconds.
+        journal: What the journal of a run holds of reads: "writes" counts them and keeps those
+            that failed, "all" keeps each step of each.
         buses: The buses, in start order.
         instruments: The instruments.
         actors: Your own code.
@@ -167,6 +172,7 @@ class TreeSpec:
 
     name: str = "bench"
     drain_s: float = field(default=DRAIN_S, validator=validators.ge(0.0))
+    journal: JournalDetail = "writes"
     buses: Sequence[BusSpec] = ()
     instruments: Sequence[InstrumentSpec] = ()
     actors: Sequence[ActorSpec] = ()

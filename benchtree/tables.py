@@ -40,7 +40,7 @@ from transports import PROFILES, BusProfile
 
 from .locate import KeyPath
 from .mistakes import suggest
-from .spec import DRAIN_S
+from .spec import DRAIN_S, JournalDetail
 
 T = TypeVar("T")
 
@@ -77,6 +77,7 @@ class TreeTable:
 
     name: str = "bench"
     drain_s: float = field(default=DRAIN_S, validator=validators.ge(0.0))
+    journal: JournalDetail = "writes"
 
 
 @frozen(kw_only=True)

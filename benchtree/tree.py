@@ -23,6 +23,7 @@ from actors import (
     Instrument,
     Lease,
     Leases,
+    Ledger,
     MemberPolicy,
     OnReconnect,
     Polls,
@@ -57,14 +58,23 @@ class Tree:
         stop_signal: The signal that stopped it, or None.
     """
 
-    def __init__(self, spec: TreeSpec, *, sim: bool, stage: Stage | None = None) -> None:
+    def __init__(
+        self,
+        spec: TreeSpec,
+        *,
+        sim: bool,
+        stage: Stage | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
         """Make an empty tree; `open_tree` fills and runs it."""
         self.name = spec.name
         self.events = Events()
         self.stop_signal: signal.Signals | None = None
         self._spec = spec
         self._leases = Leases(self.events, self._settle_lease)
-        self._buses = Buses(spec.name, self.events, self._leases.book, sim=sim, stage=stage)
+        self._buses = Buses(
+            spec.name, self.events, self._leases.book, sim=sim, stage=stage, ledger=ledger
+        )
         self._instruments: dict[str, Instrument] = {}
         self._subtrees = Subtrees(self.events, self._give_up)
         # Instruments come into the polls that are still in use, and are taken out of them.

@@ -25,13 +25,15 @@ from .events import (
     SourceReturned,
 )
 from .extras import need
-from .journal import Journal, JournalStore, keep_journal, open_journal
+from .journal import BEHIND_S, Journal, JournalStore, keep_journal, open_journal
 from .journal_file import (
     JOURNAL_FILE,
+    FinishedJournal,
     JournalFile,
     JournalReport,
     check_journal,
     finish_journal,
+    finish_killed_journals,
     read_entries,
 )
 from .lines import decode_lines, encode_lines
@@ -59,6 +61,7 @@ from .wide import to_wide
 from .writing import write_arrow, write_csv, write_jsonl, write_parquet
 
 __all__ = [
+    "BEHIND_S",
     "GRACE_S",
     "JOURNAL_FILE",
     "AcquisitionSummary",
@@ -68,6 +71,7 @@ __all__ = [
     "Counts",
     "CsvSink",
     "Drainable",
+    "FinishedJournal",
     "Journal",
     "JournalError",
     "JournalFailed",
@@ -117,6 +121,7 @@ __all__ = [
     "find_runs",
     "find_samples",
     "finish_journal",
+    "finish_killed_journals",
     "is_connection_error",
     "keep_journal",
     "load",

@@ -35,6 +35,12 @@ from actors import (
     JournalRow,
     LaneRearmed,
     LaneTripped,
+    LeaseEvent,
+    LeaseExpired,
+    LeaseGranted,
+    LeasePreempted,
+    LeaseReleased,
+    LeaseRevoked,
     LedgerError,
     ReplyChannel,
     RowKind,
@@ -77,6 +83,14 @@ _LONGEST: Final = 200
 """How many bytes of a request or reply are kept."""
 
 _STALLED: Final = f"the disk has not answered for {STALL_S:g} s"
+
+_LEASE_WORDS: Final[Mapping[type[Event], str]] = {
+    LeaseGranted: "lease granted",
+    LeasePreempted: "lease preempted",
+    LeaseReleased: "lease released",
+    LeaseExpired: "lease expired",
+    LeaseRevoked: "lease revoked",
+}
 
 # What the caller did to his own read is no news.
 _CALLERS_OWN: Final = (Cause.WITHDRAWN, Cause.EXPIRED)
@@ -136,7 +150,7 @@ class Journal:
         self._ending = trio.Event()
         self._limiter = trio.CapacityLimiter(1)
         # What happened since it failed: when it did, and what was left out.
-        self._failed_ns = 0
+        self._failed_ns: int | None = None
         self._lost_rows = 0
         self._lost_commands = 0
         self._take(self._note_row(RowKind.BEGUN, f"begun by process {os.getpid()}"))
@@ -157,10 +171,10 @@ class Journal:
         return len(self._waiting)
 
     @property
-    def head(self) -> Mapping[str, object]:
-        """How far the chain goes, for whoever keeps that elsewhere."""
+    def head(self) -> tuple[int, str]:
+        """The last batch's number and seal, for whoever keeps them elsewhere."""
         chain = self._store.chain
-        return {"batches": chain.batches, "rows": chain.rows, "seal": chain.seal.hex()}
+        return chain.batches, chain.seal.hex()
 
     def attach(self, publish: Callable[[Event], None]) -> None:
         """Tell from now on, as events, when it cannot be written and when it can again."""
@@ -187,6 +201,8 @@ class Journal:
                 why = await told.receive()
         finally:
             self._awaited.pop(queued.seq, None)
+        if why == _STALLED:
+            self._fail(_STALLED)
         if why is not None:
             raise LedgerError(why)
 
@@ -263,10 +279,16 @@ class Journal:
             case IdentityMismatch(instrument=name, expected=expected, found=found):
                 text = f"expected {expected}, found {found}"
                 self._take_event(event, name, "identity mismatch", text)
+            case LeaseEvent(token=token, owner=owner, instruments=names):
+                what = _LEASE_WORDS.get(type(event))
+                for name in names if what is not None else ():
+                    self._take_event(event, name, what or "", owner, lease=str(token))
             case _:
                 pass
 
-    def _take_event(self, event: Event, instrument: str, what: str, text: str) -> None:
+    def _take_event(
+        self, event: Event, instrument: str, what: str, text: str, *, lease: str = ""
+    ) -> None:
         self._take_if_room(
             JournalRow(
                 kind=RowKind.EVENT,
@@ -275,6 +297,7 @@ class Journal:
                 target=f"benchtree://{self._tree}/{instrument}",
                 instrument=instrument,
                 command=what,
+                lease=lease,
                 text=text,
             )
         )
@@ -404,15 +427,16 @@ class Journal:
     def _recover(self) -> None:
         """Write down what is missing, and say that it is written again."""
         reason, self.failing = self.failing or "the disk did not keep up", None
-        began_ns = self._failed_ns or current_clock().mono_ns()
-        down_s = (current_clock().mono_ns() - began_ns) / 1e9
+        now_ns = current_clock().mono_ns()
+        down_s = (now_ns - (now_ns if self._failed_ns is None else self._failed_ns)) / 1e9
         text = (
             f"not written for {down_s:.3f} s: {reason}; "
             f"{self._lost_rows} rows are missing, {self._lost_commands} commands with them"
         )
         self._take(self._note_row(RowKind.GAP, text))
         self._publish(JournalRestored(down_s=down_s, lost=self._lost_rows))
-        self._failed_ns = self._lost_rows = self._lost_commands = 0
+        self._failed_ns = None
+        self._lost_rows = self._lost_commands = 0
 
 
 @asynccontextmanager

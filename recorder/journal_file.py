@@ -23,7 +23,7 @@ from attrs import field, frozen
 from actors import COLUMNS, Batch, Chain, JournalRow, Replay, RowKind, closing_row, first_seal
 
 from .errors import JournalError, TargetExistsError
-from .run import sync_folder
+from .run import RunState, find_runs, holding, sync_folder
 
 JOURNAL_FILE: Final = "journal.sqlite"
 """The journal of a run, in its folder."""
@@ -263,11 +263,11 @@ def check_journal(path: Path, *, anchor: tuple[int, str] | None = None) -> Journ
     )
 
 
-def finish_journal(path: Path, *, by: str, utc_ms: int, mono_ns: int) -> int:
+def finish_journal(path: Path, *, by: str, utc_ms: int, mono_ns: int) -> int | None:
     """Close what a killed process left open in its journal, and return how many commands.
 
-    Its commands that have no outcome fail (crashed), and may have been carried out. Nobody
-    else may write to the journal meanwhile: hold the lock of its run.
+    None where it was closed before. Commands that have no outcome fail (crashed), and may
+    have been carried out. Nobody else may write to it meanwhile: hold the lock of its run.
 
     Raises:
         JournalError: It is no journal, or cannot be read or written.
@@ -276,7 +276,7 @@ def finish_journal(path: Path, *, by: str, utc_ms: int, mono_ns: int) -> int:
         number, seal, last = database.execute(_HEAD).fetchone() or (0, None, 0)
         kind = database.execute("SELECT kind FROM entries WHERE number = ?", (last,)).fetchone()
         if kind == (RowKind.ENDED.value,):
-            return 0
+            return None
         tree, run = database.execute("SELECT tree, run FROM journal").fetchone()
         replay = Replay()
         for cells in database.execute(_OPEN):
@@ -296,6 +296,51 @@ def finish_journal(path: Path, *, by: str, utc_ms: int, mono_ns: int) -> int:
         with closing(file):
             file.append([*rows, ended], durable=True)
     return len(rows)
+
+
+@frozen
+class FinishedJournal:
+    """What was done about the journal of a run whose process was killed.
+
+    Attributes:
+        run: The run's folder.
+        commands: How many commands had no outcome.
+        error: Why it could not be closed, or None.
+    """
+
+    run: Path
+    commands: int
+    error: str | None
+
+
+def finish_killed_journals(
+    root: Path, *, tree: str, by: str, utc_ms: int, mono_ns: int
+) -> Sequence[FinishedJournal]:
+    """Close the journals of a tree's runs that were killed; return those that were open.
+
+    Args:
+        root: The folder of all runs.
+        tree: The tree's name.
+        by: Who closes them, in words.
+        utc_ms: The wall clock, in ms since 1970.
+        mono_ns: The monotonic clock.
+    """
+    finished: list[FinishedJournal] = []
+    for info in find_runs(root):
+        path = info.path / JOURNAL_FILE
+        if info.state is not RunState.KILLED or info.metadata.get("tree") != tree:
+            continue
+        try:
+            with holding(info.path) as held:
+                commands = None
+                if held and path.is_file():
+                    commands = finish_journal(path, by=by, utc_ms=utc_ms, mono_ns=mono_ns)
+        except (JournalError, OSError, sqlite3.Error) as error:
+            finished.append(FinishedJournal(info.path, 0, str(error)))
+        else:
+            if commands is not None:
+                finished.append(FinishedJournal(info.path, commands, None))
+    return finished
 
 
 def read_entries(

@@ -15,7 +15,8 @@ import platform
 import re
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +34,7 @@ LOCK_FILE: Final = "run.lock"
 SAMPLES_FILE: Final = "samples.sqlite"
 
 _FORMAT: Final = 1
+_LOCKED: Final = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 class RunState(Enum):
@@ -239,6 +241,26 @@ def read_run(path: str | os.PathLike[str]) -> RunInfo:
     return RunInfo(folder, state, metadata)
 
 
+@contextmanager
+def holding(path: Path) -> Generator[bool]:
+    """Hold the lock of a run for the length of the block, if its process is gone.
+
+    Yields whether it does; nobody else can take the run for one that goes on or is over.
+    """
+    descriptor = os.open(path / LOCK_FILE, os.O_RDWR)
+    try:
+        try:
+            _lock_nowait(descriptor)
+        except OSError as error:
+            if error.errno not in _LOCKED:
+                raise
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
 def _make_folder(parent: Path, tree_name: str, started_utc_ns: int, short_id: str | None) -> Path:
     stamp = _datetime(started_utc_ns).strftime("%Y%m%dT%H%M%SZ")
     name = re.sub(r"[^\w.-]+", "_", tree_name) or "tree"
@@ -285,6 +307,9 @@ if sys.platform == "win32":
     def _lock_now(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
 
+    def _lock_nowait(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
     def _try_lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
@@ -295,6 +320,9 @@ else:
     def _lock_now(descriptor: int) -> None:
         # Waits: somebody listing the runs may be looking at this very moment.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    def _lock_nowait(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _try_lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -308,7 +336,7 @@ def _is_locked(path: Path) -> bool:
     try:
         _try_lock(descriptor)
     except OSError as error:
-        if error.errno not in {errno.EACCES, errno.EAGAIN, errno.EDEADLK}:
+        if error.errno not in _LOCKED:
             raise
         return True
     finally:

@@ -126,16 +126,18 @@ def test_sinks_that_fail_do_not_stop_the_tree(tmp_path: Path) -> None:
 
 
 def test_a_sink_that_fails_leaves_the_others(tmp_path: Path) -> None:
-    """What one file cannot hold any more, the other still gets."""
-    # The database and its log take whole pages, the other file only what is in it.
+    """What one file cannot hold any more, the others still get; the journal is one of them."""
+    # Databases and their logs take whole pages, the other file only what is in it.
     (tmp_path / "bench.toml").write_text(SIMULATED)
     done = benchtree(
         "run", "bench.toml", "--sim", "--for", "3", cwd=tmp_path, before="ulimit -f 24"
     )
     assert done.returncode == 1, done.stderr
     run = only_run(tmp_path / "runs")
-    (problem,) = json.loads((run / "metadata.json").read_text())["problems"]
-    assert problem.startswith("recording main: samples.sqlite: ")
+    recording, journal = json.loads((run / "metadata.json").read_text())["problems"]
+    assert recording.startswith("recording main: samples.sqlite: ")
+    assert journal.startswith("journal: ")
+    assert "rows were not written: " in journal
     assert len((run / "samples.csv").read_text().splitlines()) == 61
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from recorder import RunState, read_run
+from recorder import JOURNAL_FILE, RunState, check_journal, read_run
 
 from .benches import supply_and_oven, write_bench
 from .commands import WITHIN_S, Running, benchtree, only_run
@@ -33,15 +33,20 @@ def wait_for_rows(path: Path, count: int) -> list[tuple[object, ...]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Return every file of a folder but the journal."""
+    return {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if not path.name.startswith(JOURNAL_FILE)
+    }
 
 
 @pytest.mark.parametrize("count", [1, 500, 901])
 def test_acknowledged_rows_survive_a_kill(tmp_path: Path, count: int) -> None:
     """At 100 Hz over TCP: each row that was committed is there after SIGKILL, the file sound.
 
-    The next run makes a folder of its own and changes no byte of the old one.
+    The next run makes a folder of its own and changes no byte of the old one but the end of
+    its journal.
     """
     runs = tmp_path / "runs"
     with supply_and_oven() as devices:
@@ -64,4 +69,5 @@ def test_acknowledged_rows_survive_a_kill(tmp_path: Path, count: int) -> None:
         assert again.returncode == 0, again.stderr
         (new,) = [path for path in runs.iterdir() if path != killed]
         assert read_run(new).state is RunState.FINISHED
+        assert check_journal(killed / JOURNAL_FILE).ended
         assert contents(killed) == before

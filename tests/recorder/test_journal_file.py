@@ -168,7 +168,7 @@ def test_the_next_start_closes_what_was_open(tmp_path: Path) -> None:
         assert each.may_have_executed
         assert (each.instrument, each.caller) == ("psu", "ramp")
     before = path.read_bytes()
-    assert finish_journal(path, by="run-3", utc_ms=88, mono_ns=66) == 0
+    assert finish_journal(path, by="run-3", utc_ms=88, mono_ns=66) is None
     assert path.read_bytes() == before
 
 
@@ -177,7 +177,7 @@ def test_a_journal_that_was_closed_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     write(path)
     before = path.read_bytes()
-    assert finish_journal(path, by="run-2", utc_ms=77, mono_ns=66) == 0
+    assert finish_journal(path, by="run-2", utc_ms=77, mono_ns=66) is None
     assert path.read_bytes() == before
 
 
