@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import cmath
 from typing import Final
-
-import numpy as np
 
 from .generator import CLOCK_HZ
 from .physics import Physics
@@ -67,7 +66,7 @@ class Averager:
         late = _LATE
         if iq.filter_hz:
             late += _LATE_LOW_PASS if iq.filter_hz > 0 else _LATE_HIGH_PASS
-        turned = self._total * np.exp(-2j * np.pi * iq.frequency_hz * late / CLOCK_HZ)
+        turned = self._total * cmath.exp(-2j * cmath.pi * iq.frequency_hz * late / CLOCK_HZ)
         part = turned.real if offset < SUMS[2] else turned.imag
         total = round(part * CLOCK_HZ * _UNIT)
         return (total >> (31 if offset in SUMS[1::2] else 0)) & _HALF

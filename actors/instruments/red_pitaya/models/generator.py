@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -66,7 +67,7 @@ class Generator:
         if not self.running or not self.frequency_hz:
             return np.inf
         since = self.phase(after_s) - self._began
-        return after_s + (np.floor(since) + 1 - since) / self.frequency_hz
+        return after_s + (math.floor(since) + 1 - since) / self.frequency_hz
 
     def drive(self, now_s: float) -> tuple[Drive | None, float]:
         """Return what it puts out from now on: a wave, and a constant beside it."""

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from attrs import frozen
 
-from .waves import Complexes, Drive, Floats, add_up
+from .waves import FEW, Complexes, Drive, Floats, add_up
 
 NEGLIGIBLE: Final = 1e-7
 """Parts of a signal smaller than this, in volts, are left out."""
@@ -139,12 +139,17 @@ class Piece:
         """Return what the absolute value of a signal never exceeds while no mode grows."""
         count = len(self._rest)
         weights = row[:count]
-        bound = abs(float(row[-1] + weights @ self._rest))
-        bound += float(np.abs((weights @ self._modes.vectors) * self._modal).sum())
+        steady = float(row[-1] + weights @ self._rest)
+        bound = float(np.abs((weights @ self._modes.vectors) * self._modal).sum())
         for index, drive in enumerate(self.drives):
-            bound += float(np.abs(self._harmonics(weights, index)[0]).sum())
-            bound += abs(float(row[count + index])) * drive.peak
-        return bound
+            direct = float(row[count + index])
+            harmonics = self._harmonics(weights, index)[0]
+            if len(harmonics) <= FEW and not drive.random:
+                steady += direct * drive.mean
+                bound += float(np.abs(harmonics + direct * drive.harmonics).sum())
+            else:
+                bound += float(np.abs(harmonics).sum()) + abs(direct) * drive.peak
+        return abs(steady) + bound
 
     def integral(
         self, row: Floats, frequency_hz: float, cycles: float, from_s: float, to_s: float
