@@ -1,6 +1,6 @@
 PYTHON ?= python3
 PYTEST := .venv/bin/python -m pytest
-EXTRAS := dev,visa,columnar,postgres,plot
+EXTRAS := dev,visa,pyrpl,columnar,postgres,plot
 
 # pip reads these: the first binds what is installed, both bind what builds it
 # (newer versions of pip look at the second one only).
@@ -21,8 +21,7 @@ test: .venv/.dev
 	$(PYTEST) -m "$(QUICK)"
 
 test-all: .venv/.all
-	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
-		|| { echo "PostgreSQL is missing: apt-get install postgresql"; exit 1; }
+	.venv/bin/python -m tools.check_packages
 	$(PYTEST)
 
 check: test static

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import PACKAGES
+from tools import PACKAGES, ROOT, check_packages
 from tools.check_imports import crossings, impurities
 from tools.check_snippets import Snippet, SnippetError, run, snippets
 from tools.check_wheel import WheelError, examine
@@ -160,3 +160,21 @@ def test_a_wrong_wheel_is_found(tmp_path: Path, names: set[str]) -> None:
     """Missing types and files that users should not get are found."""
     with pytest.raises(WheelError):
         examine(wheel_of(tmp_path, names))
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who lacks a library is told the Debian package to install."""
+
+    def absent(library: str) -> bool:
+        return library != "libEGL.so.1"
+
+    monkeypatch.setattr(check_packages, "loads", absent)
+    assert "libegl1" in list(check_packages.missing())
+    assert "libgl1" not in list(check_packages.missing())
+
+
+def test_ci_installs_what_is_checked_for() -> None:
+    """The list of CI names every package that the heavy tests are refused without."""
+    run = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    (listed,) = [line for line in run.splitlines() if line.startswith("PACKAGES=")]
+    assert {"postgresql", *check_packages.QT} == set(listed.partition("=")[2].strip('"').split())
