@@ -193,7 +193,7 @@ class Buses:
         """
         entry = self._entries[name]
         key = await resolve_key(address)
-        if address.scheme == "tcp" and key == canonical_key(address):
+        if address.host and key == canonical_key(address):
             key = entry.key  # no name server knows it now: it is where it was
         if key != entry.key:
             entry.key = key

@@ -8,7 +8,7 @@ from .address import (
     canonical_key,
     parse_address,
 )
-from .base import Exchange, LineCounters, Reply, Transport
+from .base import Exchange, LineCounters, Reply, Signal, Transport
 from .borrowed import BorrowedTransport
 from .clock import Clock, SystemClock, VirtualClock, current_clock, install_clock
 from .errors import (
@@ -24,6 +24,7 @@ from .errors import (
     PortOwnedError,
     ReplyTimeoutError,
     TransportError,
+    UnsupportedError,
 )
 from .framing import Framer, Framing, Lines, Measured
 from .handover import Applicant, Desk, Waiting, await_port
@@ -32,7 +33,19 @@ from .line_state import IllegalLineStepError, LineEvent, LineState, advance
 from .lookup import resolve_key
 from .opening import default_profile, make_transport
 from .owner import Owner, OwnerNote, OwnerState, claim, look
-from .profile import GATEWAY, PROFILES, RS485, SERIAL, TCP, BusProfile, Resync
+from .profile import (
+    GATEWAY,
+    GPIB,
+    LAN,
+    PROFILES,
+    RS485,
+    SERIAL,
+    TCP,
+    USBTMC,
+    BusProfile,
+    Resync,
+)
+from .resource import Medium, Resource, is_resource_name, parse_resource
 from .serial import connect_serial
 from .sim import (
     BlockingSimProcess,
@@ -51,14 +64,18 @@ from .stream import ByteStream, StreamTransport
 from .tcp import connect_tcp
 from .threaded_serial import READ_WITHIN_S, ThreadedSerialStream
 from .timer import Timer, make_timer
+from .visa import VisaTransport
 
 __all__ = [
     "GATEWAY",
+    "GPIB",
+    "LAN",
     "PROFILES",
     "READ_WITHIN_S",
     "RS485",
     "SERIAL",
     "TCP",
+    "USBTMC",
     "Address",
     "AddressError",
     "Applicant",
@@ -89,6 +106,7 @@ __all__ = [
     "LineState",
     "Lines",
     "Measured",
+    "Medium",
     "MemoryHost",
     "Owner",
     "OwnerNote",
@@ -98,8 +116,10 @@ __all__ = [
     "RemoteLine",
     "Reply",
     "ReplyTimeoutError",
+    "Resource",
     "Resync",
     "SerialSettings",
+    "Signal",
     "SimLine",
     "SimProcess",
     "SimReply",
@@ -110,7 +130,9 @@ __all__ = [
     "Timer",
     "Transport",
     "TransportError",
+    "UnsupportedError",
     "VirtualClock",
+    "VisaTransport",
     "Waiting",
     "advance",
     "await_port",
@@ -121,10 +143,12 @@ __all__ = [
     "current_clock",
     "default_profile",
     "install_clock",
+    "is_resource_name",
     "look",
     "make_timer",
     "make_transport",
     "parse_address",
+    "parse_resource",
     "resolve_key",
     "serve_pty",
     "serve_tcp",

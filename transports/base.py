@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Protocol
 
 from attrs import define, frozen
 
 from .line_state import LineState
+
+
+class Signal(Enum):
+    """What some lines can do beside carrying bytes; GPIB has all of it."""
+
+    STATUS_BYTE = "status byte"
+    """Read the status byte (a serial poll); the reply is its decimal number."""
+
+    SERVICE_REQUEST = "service request"
+    """Wait until the instrument requests service; the reply is its status byte."""
+
+    CLEAR = "device clear"
+    """Clear the instrument's input and output."""
+
+    TRIGGER = "trigger"
+    """Trigger the instrument."""
+
+    LOCK = "lock"
+    """Keep other programs from the instrument until UNLOCK, or until the line is closed."""
+
+    UNLOCK = "unlock"
+    """Let other programs use the instrument again."""
 
 
 @frozen
@@ -25,6 +48,8 @@ class Exchange:
             that ends it, in seconds. `reply_within_s` holds for the first frame, `accepts`
             for each; the reply is all of them, joined by line feeds, and together no
             longer than one frame may be. None where a reply is one frame.
+        signal: What the line does instead of sending `request`, or None. Where it
+            cannot, the exchange fails with UnsupportedError.
     """
 
     request: bytes
@@ -32,6 +57,7 @@ class Exchange:
     reply_within_s: float | None = 1.0
     accepts: Callable[[bytes], bool] | None = None
     quiet_s: float | None = None
+    signal: Signal | None = None
 
 
 @frozen
@@ -133,6 +159,7 @@ class Transport(Protocol):
             LineBusyError: Another exchange is in flight.
             LineStaleError: An abandoned exchange still owes its reply.
             LineClosedError: The line is not open.
+            UnsupportedError: The line has no such signal.
         """
         ...
 

@@ -18,6 +18,7 @@ class TransportError(Exception):
         sent: The bytes of the exchange that had been handed over.
         received: The bytes that had arrived for it, unframed.
         waited_s: How long the call had waited, in seconds.
+        code: The number that a VISA library has for it, or None.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class TransportError(Exception):
         sent: bytes = b"",
         received: bytes = b"",
         waited_s: float | None = None,
+        code: int | None = None,
     ) -> None:
         """Store the facts; the message is built from them."""
         super().__init__(reason)
@@ -36,6 +38,7 @@ class TransportError(Exception):
         self.sent = sent
         self.received = received
         self.waited_s = waited_s
+        self.code = code
 
     def __str__(self) -> str:
         """Return one line: where, what, and the bytes concerned."""
@@ -109,9 +112,10 @@ class ConnectError(TransportError):
         address: str = "",
         waited_s: float | None = None,
         problem: ConnectProblem = ConnectProblem.OTHER,
+        code: int | None = None,
     ) -> None:
         """Store why."""
-        super().__init__(reason, address=address, waited_s=waited_s)
+        super().__init__(reason, address=address, waited_s=waited_s, code=code)
         self.problem = problem
 
 
@@ -137,6 +141,10 @@ class LineClosedError(TransportError):
 
 class FrameError(TransportError):
     """Bytes arrived that are no frame: too long, or a broken check value."""
+
+
+class UnsupportedError(TransportError):
+    """The line, or the library that drives it, cannot do that; nothing was sent."""
 
 
 class ForeignReplyError(TransportError):

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from .address import Address, SerialSettings, canonical_key
+from .base import Transport
 from .errors import AddressError
 from .framing import Framing
 from .hosted import HostedTransport, Hosting
@@ -14,6 +15,7 @@ from .resource import Medium
 from .serial import connect_serial
 from .stream import ByteStream, StreamTransport
 from .tcp import connect_tcp
+from .visa import VisaTransport
 
 _USUAL: Final[Mapping[Medium, BusProfile]] = {
     Medium.TCP: TCP,
@@ -35,15 +37,17 @@ def make_transport(
     profile: BusProfile | None = None,
     hosting: Hosting[Any] | None = None,
     locate: Callable[[], Awaitable[str]] | None = None,
-) -> StreamTransport:
+) -> Transport:
     """Return a closed line to `address`; nothing is touched before `open`.
 
     With `hosting` it carries the calls of a library instead of framed exchanges. With
     `locate` the bus's canonical name is found anew by each `open`; see `StreamTransport`.
 
     Raises:
-        AddressError: A `sim` address, which exists inside a simulation only.
+        AddressError: A `sim` address, which exists inside a simulation only; or a library
+            is to be hosted under VISA.
     """
+    numbers = profile or default_profile(address)
     match address.scheme:
         case "serial":
             settings = address.options or SerialSettings()
@@ -56,9 +60,18 @@ def make_transport(
             async def connect() -> ByteStream:
                 return await connect_tcp(address.host, address.port)
 
+        case "visa" if hosting is None:
+            return VisaTransport(address, framing, numbers, locate=locate)
+
+        case "visa":
+            raise AddressError(
+                "a hosted library needs bytes, not messages; write a serial or tcp address",
+                address=address.text,
+            )
+
         case _:
             raise AddressError("only a simulation provides this bus", address=address.text)
-    key, numbers = canonical_key(address), profile or default_profile(address)
+    key = canonical_key(address)
     if hosting is not None:
         return HostedTransport(key, connect, hosting, numbers, locate=locate)
     return StreamTransport(key, connect, framing, numbers, locate=locate)

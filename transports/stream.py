@@ -25,6 +25,7 @@ from .errors import (
     PeerLostError,
     ReplyTimeoutError,
     TransportError,
+    UnsupportedError,
 )
 from .framing import Framing
 from .line_state import LineEvent, LineState, advance
@@ -211,6 +212,8 @@ class StreamTransport:
         Cancelling after the first byte leaves the line stale. See `Transport.exchange`
         for the errors.
         """
+        if exchange.signal is not None:
+            raise UnsupportedError(f"the line has no {exchange.signal.value}", address=self.key)
         stream = self._ready_stream()
         if self._profile.pacing_s:
             await self._pace()

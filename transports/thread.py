@@ -47,21 +47,11 @@ class CallThread:
         """Wait until every call has returned."""
         await self._idle.wait()
 
-    async def call(self, blocking: Callable[[], T]) -> T:
-        """Make a call and return what it returns.
-
-        It is queued in this very step. Cancelling returns at once: the call goes on, and
-        what it returns or raises is forgotten.
-        """
-        call = _Call(blocking, trio.lowlevel.current_task())
+    def start(self, blocking: Callable[[], T]) -> Waiting[T]:
+        """Queue a call and return how to wait for it."""
+        call = Waiting(blocking)
         self.post(call.run, call.deliver)
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            call.waiting = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        result: T = await trio.lowlevel.wait_task_rescheduled(abort)
-        return result
+        return call
 
     def post(self, blocking: Callable[[], None], done: Callable[[], None] | None = None) -> None:
         """Queue a call that nobody waits for; it must not raise.
@@ -100,21 +90,53 @@ class CallThread:
             self._thread = None
 
 
-class _Call(Generic[T]):
-    """One call, and the task that waits for it."""
+class Waiting(Generic[T]):
+    """A call that was queued, and the task that waits for it, if any does."""
 
-    def __init__(self, blocking: Callable[[], T], waiting: trio.lowlevel.Task) -> None:
+    def __init__(self, blocking: Callable[[], T]) -> None:
+        """Wait for nobody yet."""
         self._blocking = blocking
+        self._returned: outcome.Outcome[T] | None = None
+        # What the waiting task gets, once it is known.
         self._result: outcome.Outcome[T] | None = None
-        self.waiting: trio.lowlevel.Task | None = waiting
+        self._task: trio.lowlevel.Task | None = None
+
+    async def wait(self) -> T:
+        """Wait for the call and return what it returns.
+
+        Cancelling returns at once; the call goes on, and may be waited for again.
+        """
+        if self._result is None:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        else:
+            await trio.lowlevel.checkpoint()
+        return self._result.unwrap()  # type: ignore[union-attr]  # set by what rescheduled
 
     def run(self) -> None:
-        self._result = outcome.capture(self._blocking)
+        """Make the call; in the thread."""
+        self._returned = outcome.capture(self._blocking)
 
     def deliver(self) -> None:
-        task, self.waiting = self.waiting, None
-        if task is not None and self._result is not None:
-            trio.lowlevel.reschedule(task, self._result)
+        """Give the task that waits what the call returned or raised."""
+        if self._result is None:
+            self._result = self._returned
+            self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """Have whoever waits get an error now; the call goes on."""
+        if self._result is None:
+            self._result = outcome.Error(error)
+            self._wake()
+
+    def _wake(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 def _work(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:

@@ -5,7 +5,7 @@ A check is an async function of a `LineBench`; `CHECKS` holds them all.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -17,7 +17,6 @@ from attrs import evolve, frozen
 from transports import (
     GATEWAY,
     BusProfile,
-    ByteStream,
     ConnectError,
     DeviceModel,
     EchoModel,
@@ -26,21 +25,21 @@ from transports import (
     FrameError,
     LineBusyError,
     LineClosedError,
-    Lines,
     LineStaleError,
     LineState,
     PeerLostError,
+    Reply,
     ReplyTimeoutError,
     Resync,
     SimLine,
     SimReply,
-    StreamTransport,
+    Transport,
 )
 
 FENCE: Final = Exchange(b"*IDN?\n", accepts=lambda data: data.startswith(b"benchtree,"))
 
-Connect = Callable[[], Awaitable[ByteStream]]
-Serve = Callable[[SimLine, bool], AbstractAsyncContextManager[Connect]]
+Make = Callable[[BusProfile], Transport]
+Serve = Callable[[SimLine, bool], AbstractAsyncContextManager[Make]]
 
 
 @frozen
@@ -49,33 +48,47 @@ class LineBench:
 
     Attributes:
         serve: Given a line and whether late replies outlive a connection: serves it and
-            gives a function that connects.
+            gives a function that makes a closed transport to it.
         profile: The profile that suits the host.
         keeps_late: Whether late replies outlive a connection by the host's nature.
+        without: The checks that say nothing about this kind, each with the reason.
+        sees_unasked: Whether bytes that nobody asked for can be seen, and so counted.
+        unit: The instrument that is asked, where several share the line.
     """
 
     serve: Serve
     profile: BusProfile
     keeps_late: bool
+    without: Mapping[str, str] = {}
+    sees_unasked: bool = True
+    unit: str | None = None
 
 
 class Bench:
     """A simulated line, and a transport to it."""
 
-    def __init__(self, line: SimLine, transport: StreamTransport) -> None:
-        """Take both."""
+    def __init__(self, line: SimLine, transport: Transport, kind: LineBench) -> None:
+        """Take all."""
         self.line = line
         self.transport = transport
+        self.kind = kind
+        self.fence = evolve(FENCE, unit=kind.unit)
 
     async def ask(self, text: str, within_s: float = 5.0) -> str:
         """Exchange one `ECHO`, the line being in step."""
         request = f"ECHO {text}\n".encode()
-        reply = await self.transport.exchange(Exchange(request, reply_within_s=within_s))
+        reply = await self.exchange(Exchange(request, reply_within_s=within_s))
         return reply.data.decode()
+
+    async def exchange(
+        self, exchange: Exchange, *, commit: Callable[[], None] | None = None
+    ) -> Reply:
+        """Exchange with the instrument that is asked."""
+        return await self.transport.exchange(evolve(exchange, unit=self.kind.unit), commit=commit)
 
     async def ask_again(self, text: str) -> str:
         """Resynchronise, then exchange."""
-        await self.transport.resync(FENCE)
+        await self.transport.resync(self.fence)
         return await self.ask(text)
 
     def heard(self) -> bytes:
@@ -141,12 +154,11 @@ class Prepared:
         line = SimLine(self.model())
         keeps_late = self.gateway or kind.keeps_late
         with trio.fail_after(30):
-            async with kind.serve(line, keeps_late) as connect:
-                profile = self.adapt(kind.profile)
-                transport = StreamTransport("test://line", connect, Lines(), profile)
+            async with kind.serve(line, keeps_late) as make:
+                transport = make(self.adapt(kind.profile))
                 await transport.open()
                 try:
-                    await self.check(Bench(line, transport))
+                    await self.check(Bench(line, transport, kind))
                 finally:
                     await transport.aclose()
 
@@ -179,7 +191,7 @@ async def opens_and_closes_twice(bench: Bench) -> None:
     with pytest.raises(LineClosedError):
         await bench.ask("nobody")
     with pytest.raises(LineClosedError):
-        await bench.transport.resync(FENCE)
+        await bench.transport.resync(bench.fence)
     await bench.transport.open()
     assert await bench.ask("again") == "again"
     assert bench.transport.counters.opened == 2
@@ -189,7 +201,7 @@ async def opens_and_closes_twice(bench: Bench) -> None:
 async def exchanges(bench: Bench) -> None:
     """Each request gets its own reply, with instants in order."""
     for index in range(20):
-        reply = await bench.transport.exchange(Exchange(f"ECHO {index}\n".encode()))
+        reply = await bench.exchange(Exchange(f"ECHO {index}\n".encode()))
         assert reply.data == str(index).encode()
         assert reply.sent_ns <= reply.received_ns
     assert bench.transport.counters.exchanges == 20
@@ -200,7 +212,7 @@ async def exchanges(bench: Bench) -> None:
 @_check()
 async def writes_without_reply(bench: Bench) -> None:
     """A write that has no reply leaves the line ready and arrives before what follows."""
-    reply = await bench.transport.exchange(Exchange(b"NOTE\n", reply_within_s=None))
+    reply = await bench.exchange(Exchange(b"NOTE\n", reply_within_s=None))
     assert reply.data == b""
     assert bench.transport.state is LineState.READY
     assert await bench.ask("next") == "next"
@@ -228,9 +240,10 @@ async def timeout_makes_stale(bench: Bench) -> None:
 @_check()
 async def cancelled_reply_answers_nothing(bench: Bench) -> None:
     """The reply to a cancelled exchange never answers the next one."""
+    assert await bench.ask("first") == "first"
     for delay_s in (0.0, 0.01, 0.03):
         with trio.move_on_after(delay_s) as scope:
-            await bench.transport.exchange(Exchange(b"WAIT 0.05 old\n"))
+            await bench.exchange(Exchange(b"WAIT 0.05 old\n"))
         assert scope.cancelled_caught
         assert bench.transport.state is LineState.STALE
         assert await bench.ask_again("new") == "new"
@@ -261,7 +274,7 @@ async def garbled_reply(bench: Bench) -> None:
     bench.line.garble()
     exchange = Exchange(b"ECHO word\n", accepts=lambda data: data == b"word")
     with pytest.raises(ForeignReplyError) as wrong:
-        await bench.transport.exchange(exchange)
+        await bench.exchange(exchange)
     assert wrong.value.received not in {b"", b"word"}
     assert await bench.ask_again("next") == "next"
 
@@ -272,13 +285,13 @@ async def foreign_reply(bench: Bench) -> None:
     bench.line.foreign(b"B 20.0\n")
     exchange = Exchange(b"ECHO A 10.0\n", accepts=lambda data: data.startswith(b"A "))
     with pytest.raises(ForeignReplyError) as wrong:
-        await bench.transport.exchange(exchange)
+        await bench.exchange(exchange)
     assert wrong.value.reason == "the reply answers something else: b'B 20.0'"
     assert str(wrong.value).count("B 20.0") == 1
     assert bench.transport.state is LineState.STALE
     assert bench.transport.counters.foreign == 1
-    await bench.transport.resync(FENCE)
-    assert (await bench.transport.exchange(exchange)).data == b"A 10.0"
+    await bench.transport.resync(bench.fence)
+    assert (await bench.exchange(exchange)).data == b"A 10.0"
 
 
 @_check()
@@ -287,13 +300,14 @@ async def duplicated_reply(bench: Bench) -> None:
     bench.line.duplicate()
     assert await bench.ask("first") == "first"
     assert await bench.ask("second") == "second"
-    assert bench.transport.counters.unsolicited_bytes == len(b"first\n")
+    if bench.kind.sees_unasked:
+        assert bench.transport.counters.unsolicited_bytes == len(b"first\n")
 
 
 @_check(model=Dribble)
 async def reply_in_parts(bench: Bench) -> None:
     """A reply that comes byte by byte is one frame."""
-    reply = await bench.transport.exchange(Exchange(b"slowly\r\n"))
+    reply = await bench.exchange(Exchange(b"slowly\r\n"))
     assert reply.data == b"slowly"
 
 
@@ -305,7 +319,7 @@ def _is_item(frame: bytes) -> bool:
 async def reply_of_several_frames(bench: Bench) -> None:
     """A reply that ends in silence is all of its frames, and the line is in step after it."""
     listed = Exchange(b"LIST 4\n", accepts=_is_item, quiet_s=0.15)
-    reply = await bench.transport.exchange(listed)
+    reply = await bench.exchange(listed)
     assert reply.data == b"item 0\nitem 1\nitem 2\nitem 3"
     assert bench.transport.state is LineState.READY
     assert await bench.ask("next") == "next"
@@ -316,7 +330,7 @@ async def silence_instead_of_several_frames(bench: Bench) -> None:
     """A reply of several frames that does not begin is a timeout."""
     bench.line.lose()
     with pytest.raises(ReplyTimeoutError):
-        await bench.transport.exchange(Exchange(b"LIST 1\n", None, 0.05, _is_item, quiet_s=0.05))
+        await bench.exchange(Exchange(b"LIST 1\n", None, 0.05, _is_item, quiet_s=0.05))
     assert await bench.ask_again("next") == "next"
 
 
@@ -325,7 +339,7 @@ async def foreign_among_several_frames(bench: Bench) -> None:
     """One foreign frame among several spoils the reply, and no later one."""
     bench.line.foreign(b"B 20.0\n")
     with pytest.raises(ForeignReplyError):
-        await bench.transport.exchange(Exchange(b"LIST 3\n", accepts=_is_item, quiet_s=0.15))
+        await bench.exchange(Exchange(b"LIST 3\n", accepts=_is_item, quiet_s=0.15))
     assert bench.transport.state is LineState.STALE
     assert await bench.ask_again("next") == "next"
 
@@ -336,7 +350,7 @@ async def cut_last_of_several_frames(bench: Bench) -> None:
     bench.line.late(0.001)
     bench.line.truncate()
     with pytest.raises(FrameError):
-        await bench.transport.exchange(Exchange(b"LIST 2\n", accepts=_is_item, quiet_s=0.15))
+        await bench.exchange(Exchange(b"LIST 2\n", accepts=_is_item, quiet_s=0.15))
     assert await bench.ask_again("next") == "next"
 
 
@@ -344,7 +358,7 @@ async def cut_last_of_several_frames(bench: Bench) -> None:
 async def endless_reply_of_several_frames(bench: Bench) -> None:
     """Frames that go on without a silence are an error once they pass the bound."""
     with pytest.raises(FrameError):
-        await bench.transport.exchange(Exchange(b"LIST 9\n", accepts=_is_item, quiet_s=0.15))
+        await bench.exchange(Exchange(b"LIST 9\n", accepts=_is_item, quiet_s=0.15))
     assert await bench.ask_again("next") == "next"
 
 
@@ -352,7 +366,7 @@ async def endless_reply_of_several_frames(bench: Bench) -> None:
 async def cancelled_among_several_frames(bench: Bench) -> None:
     """What is left of a cancelled reply of several frames answers nothing."""
     with trio.move_on_after(0.05) as scope:
-        await bench.transport.exchange(Exchange(b"LIST 5\n", accepts=_is_item, quiet_s=0.15))
+        await bench.exchange(Exchange(b"LIST 5\n", accepts=_is_item, quiet_s=0.15))
     assert scope.cancelled_caught
     assert bench.transport.state is LineState.STALE
     assert await bench.ask_again("next") == "next"
@@ -388,8 +402,8 @@ async def unplugged_in_flight(bench: Bench) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(unplug_soon)
         with pytest.raises(PeerLostError) as lost:
-            await bench.transport.exchange(Exchange(b"WAIT 9 x\n", reply_within_s=20))
-    assert lost.value.address == "test://line"
+            await bench.exchange(Exchange(b"WAIT 9 x\n", reply_within_s=20))
+    assert lost.value.address == bench.transport.key
     assert bench.transport.state is LineState.CLOSED
 
 
@@ -423,7 +437,7 @@ async def commit_refuses(bench: Bench) -> None:
         raise KeyError("withdrawn")
 
     with pytest.raises(KeyError):
-        await bench.transport.exchange(Exchange(b"ECHO withdrawn\n"), commit=refuse)
+        await bench.exchange(Exchange(b"ECHO withdrawn\n"), commit=refuse)
     assert bench.transport.state is LineState.READY
     assert await bench.ask("next") == "next"
     assert bench.heard() == b"ECHO next\n"
@@ -433,17 +447,15 @@ async def commit_refuses(bench: Bench) -> None:
 async def commit_comes_with_the_first_byte(bench: Bench) -> None:
     """`commit` is called once, before the far end has anything."""
     heard: list[bytes] = []
-    await bench.transport.exchange(
-        Exchange(b"ECHO x\n"), commit=lambda: heard.append(bench.heard())
-    )
+    await bench.exchange(Exchange(b"ECHO x\n"), commit=lambda: heard.append(bench.heard()))
     assert heard == [b""]
 
 
 @_check(lambda profile: evolve(profile, pacing_s=0.05))
 async def paces(bench: Bench) -> None:
     """Between an exchange and the next write the line is left silent."""
-    first = await bench.transport.exchange(Exchange(b"ECHO 1\n"))
-    second = await bench.transport.exchange(Exchange(b"ECHO 2\n"))
+    first = await bench.exchange(Exchange(b"ECHO 1\n"))
+    second = await bench.exchange(Exchange(b"ECHO 2\n"))
     assert second.sent_ns - first.received_ns >= 49_000_000
 
 
@@ -464,7 +476,7 @@ async def one_at_a_time(bench: Bench) -> None:
     answers: list[bytes] = []
 
     async def first() -> None:
-        answers.append((await bench.transport.exchange(Exchange(b"WAIT 0.05 a\n"))).data)
+        answers.append((await bench.exchange(Exchange(b"WAIT 0.05 a\n"))).data)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(first)
@@ -485,7 +497,7 @@ async def closed_under_a_waiter(bench: Bench) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(close_soon)
         with pytest.raises(LineClosedError):
-            await bench.transport.exchange(Exchange(b"WAIT 9 x\n", reply_within_s=20))
+            await bench.exchange(Exchange(b"WAIT 9 x\n", reply_within_s=20))
     assert bench.transport.state is LineState.CLOSED
 
 
@@ -494,7 +506,7 @@ async def fence_equal_to_the_abandoned(bench: Bench) -> None:
     """A fence that was itself abandoned is not sent: its late answer would deceive."""
     bench.line.late(0.1)
     with pytest.raises(ReplyTimeoutError):
-        await bench.transport.exchange(evolve(FENCE, reply_within_s=0.02))
+        await bench.exchange(evolve(bench.fence, reply_within_s=0.02))
     assert await bench.ask_again("next") == "next"
     assert bench.heard().count(FENCE.request) == 1
 
@@ -506,7 +518,7 @@ async def silent_fence(bench: Bench) -> None:
     with pytest.raises(ReplyTimeoutError):
         await bench.ask("lost", within_s=0.02)
     bench.line.hang()
-    await bench.transport.resync(evolve(FENCE, reply_within_s=0.05))
+    await bench.transport.resync(evolve(bench.fence, reply_within_s=0.05))
     assert bench.transport.state is LineState.READY
     bench.line.unhang()
     assert await bench.ask("next") == "next"
@@ -520,7 +532,7 @@ async def resync_cancelled(bench: Bench) -> None:
         await bench.ask("late", within_s=0.01)
     with trio.CancelScope() as scope:
         scope.cancel()
-        await bench.transport.resync(FENCE)
+        await bench.transport.resync(bench.fence)
     assert bench.transport.state in {LineState.STALE, LineState.CLOSED}
     if bench.transport.state is LineState.CLOSED:
         await bench.transport.open()
@@ -530,7 +542,7 @@ async def resync_cancelled(bench: Bench) -> None:
 @_check()
 async def resync_in_step(bench: Bench) -> None:
     """Resynchronising a line that is in step sends nothing."""
-    await bench.transport.resync(FENCE)
+    await bench.transport.resync(bench.fence)
     assert bench.heard() == b""
     assert bench.transport.counters.resyncs == 0
 
@@ -555,7 +567,7 @@ async def gateway(bench: Bench) -> None:
     assert bench.transport.counters.opened == 2
     bench.line.late(0.1)
     with pytest.raises(ReplyTimeoutError):
-        await bench.transport.exchange(evolve(FENCE, reply_within_s=0.02))
+        await bench.exchange(evolve(bench.fence, reply_within_s=0.02))
     assert await bench.ask_again("last") == "last"
 
 

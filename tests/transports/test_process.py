@@ -22,7 +22,7 @@ from transports import (
     ReplyTimeoutError,
     SimProcess,
     SimSpec,
-    StreamTransport,
+    Transport,
     TransportError,
     make_transport,
     parse_address,
@@ -31,13 +31,13 @@ from transports import (
 MODEL = "transports:EchoModel"
 
 
-async def _open(line: RemoteLine) -> StreamTransport:
+async def _open(line: RemoteLine) -> Transport:
     transport = make_transport(parse_address(line.address), framing=Lines())
     await transport.open()
     return transport
 
 
-async def _ask(transport: StreamTransport, text: str, within_s: float = 5.0) -> bytes:
+async def _ask(transport: Transport, text: str, within_s: float = 5.0) -> bytes:
     exchange = Exchange(
         f"ECHO {text}\n".encode(),
         reply_within_s=within_s,

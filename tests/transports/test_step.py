@@ -16,11 +16,9 @@ from tests.transports.kinds import KINDS
 from transports import (
     EchoModel,
     Exchange,
-    Lines,
     LineState,
     SimLine,
     SimReply,
-    StreamTransport,
 )
 
 DEADLINE_S = 0.01
@@ -41,8 +39,8 @@ async def cancel_often(kind: LineBench, seed: int, *, cancellations: int) -> Non
     chance = random.Random(seed)
     line = SimLine(SlowEcho())
     answered = cancelled = asked = 0
-    async with kind.serve(line, kind.keeps_late) as connect:
-        transport = StreamTransport("test://line", connect, Lines(), kind.profile)
+    async with kind.serve(line, kind.keeps_late) as make:
+        transport = make(kind.profile)
         await transport.open()
         try:
             while cancelled < cancellations:

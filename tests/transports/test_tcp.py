@@ -21,7 +21,7 @@ from transports import (
     Lines,
     LineState,
     PeerLostError,
-    StreamTransport,
+    Transport,
     connect_tcp,
     make_transport,
     parse_address,
@@ -40,7 +40,7 @@ def _port(listener: socket.socket) -> int:
     return int(listener.getsockname()[1])
 
 
-def _transport(listener: socket.socket) -> StreamTransport:
+def _transport(listener: socket.socket) -> Transport:
     address = parse_address(f"tcp://127.0.0.1:{_port(listener)}")
     return make_transport(address, framing=Lines())
 

@@ -1,0 +1,7 @@
+"""Buses under VISA: GPIB, USBTMC, VXI-11, HiSLIP, and serial ports where that is wanted."""
+
+from __future__ import annotations
+
+from .transport import VisaTransport
+
+__all__ = ["VisaTransport"]
