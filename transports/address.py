@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from attrs import fields, frozen
 
+from .board import PORT, BoardSettings, read_board
 from .errors import AddressError
 from .resource import Medium, Resource, is_resource_name, parse_resource
 
@@ -21,7 +22,12 @@ _DIGITS: Final = 9
 
 _HOST_SIZE: Final = 253
 _BACKEND: Final = re.compile(r".*@(?:py|sim|ivi)")
-_MEDIA: Final = {"serial": Medium.SERIAL, "tcp": Medium.TCP, "sim": Medium.SIM}
+_MEDIA: Final = {
+    "serial": Medium.SERIAL,
+    "tcp": Medium.TCP,
+    "redpitaya": Medium.RED_PITAYA,
+    "sim": Medium.SIM,
+}
 _TRUTHS: Final = {"true": True, "false": False}
 _ALLOWED: Final[Mapping[str, tuple[object, ...]]] = {
     "bytesize": (5, 6, 7, 8),
@@ -81,7 +87,7 @@ class Address:
 
     Attributes:
         text: As the user wrote it.
-        scheme: "serial", "tcp", "visa" or "sim".
+        scheme: "serial", "tcp", "visa", "redpitaya" or "sim".
         path: The device node or COM port of a serial bus, the name of a simulated one.
         host: The host of a network bus, without brackets.
         port: The port of a TCP endpoint.
@@ -90,6 +96,7 @@ class Address:
         resource: What a VISA resource name says, else None.
         backend: The VISA library, as "@py"; "" for the one that PyVISA finds.
         chunk_size: How many bytes VISA reads at once.
+        board: Where a Red Pitaya is, else None.
     """
 
     text: str
@@ -102,6 +109,7 @@ class Address:
     resource: Resource | None = None
     backend: str = ""
     chunk_size: int = CHUNK_SIZE
+    board: BoardSettings | None = None
 
     def __str__(self) -> str:
         """Return the text as written."""
@@ -151,6 +159,8 @@ def canonical_key(address: Address) -> str:
             return f"serial://{os.path.realpath(address.path)}"
         case "visa" if address.resource is not None:
             return _visa_key(address, address.resource)
+        case "redpitaya" if address.board is not None:
+            return _board_key(address, address.board)
         case scheme:
             return f"{scheme}://{address.path}"
 
@@ -185,8 +195,12 @@ def _parse(text: str) -> Address:
             if not body:
                 raise AddressError("the name is missing; write sim://name")
             return Address(text, scheme, path=body, units=tuple(units))
+        case "redpitaya":
+            board = read_board(unquote(body), options)
+            _check_host(board.host)
+            return Address(text, scheme, host="" if board.emulated else board.host, board=board)
         case _:
-            known = "serial, tcp, visa, sim"
+            known = "serial, tcp, visa, redpitaya, sim"
             raise AddressError(f"the scheme {scheme!r} is not known; known are {known}")
 
 
@@ -233,6 +247,15 @@ def _visa_address(text: str, name: str, options: dict[str, str], *, forced: bool
         backend=backend,
         chunk_size=chunk_size,
     )
+
+
+def _board_key(address: Address, board: BoardSettings) -> str:
+    if board.emulated:
+        return f"redpitaya://{board.host}"
+    host = _canonical_host(address.host)
+    # A board has one server; several on one host are emulators.
+    alone = board.ssh or board.port == PORT
+    return f"redpitaya://{host}" if alone else f"redpitaya://{host}:{board.port}"
 
 
 def _visa_key(address: Address, resource: Resource) -> str:

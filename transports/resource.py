@@ -35,6 +35,7 @@ class Medium(Enum):
     GPIB = "gpib"
     USBTMC = "usbtmc"
     LAN = "lan"
+    RED_PITAYA = "redpitaya"
     SIM = "sim"
 
 

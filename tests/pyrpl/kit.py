@@ -10,7 +10,8 @@ from typing import Any
 import trio
 
 from transports.base import Exchange
-from transports.pyrpl import BoardSettings, PyrplTransport, pack, unpack
+from transports.board import BoardSettings
+from transports.pyrpl import PyrplTransport, pack, unpack
 
 FAKE = (sys.executable, "-m", "tests.pyrpl.fake_worker")
 

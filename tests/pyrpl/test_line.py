@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from tests.pyrpl.kit import FAKE, CallError, alive, ask, call, fake_line
 from transports.base import Exchange
+from transports.board import BoardSettings
 from transports.errors import (
     ConnectError,
     LineBusyError,
@@ -23,7 +24,7 @@ from transports.errors import (
     ReplyTimeoutError,
 )
 from transports.line_state import LineState
-from transports.pyrpl import BoardSettings, PyrplTransport
+from transports.pyrpl import PyrplTransport
 
 
 async def test_calls_overtake_an_operation() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .client import COMMAND, REDPITAYA, BoardSettings, PyrplTransport
+from .client import COMMAND, REDPITAYA, Emulator, PyrplTransport
 from .wire import BrokenFrameError, pack, unpack
 
 __all__ = [
     "COMMAND",
     "REDPITAYA",
-    "BoardSettings",
     "BrokenFrameError",
+    "Emulator",
     "PyrplTransport",
     "pack",
     "unpack",

@@ -14,12 +14,13 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import trio
-from attrs import define, field, frozen
+from attrs import asdict, define, evolve, field
 
 from transports.base import Exchange, LineCounters, Reply
+from transports.board import BoardSettings
 from transports.clock import Clock, SystemClock, current_clock
 from transports.errors import (
     ConnectError,
@@ -62,35 +63,20 @@ _LAST_WORDS_S: Final = 0.5
 _LINGER_S: Final = 3.0
 
 
-@frozen(kw_only=True)
-class BoardSettings:
-    """Where a board is and how it is reached.
+class Emulator(Protocol):
+    """A board that is emulated, and lives as long as the line to it."""
 
-    Attributes:
-        host: Its host name or address.
-        port: The port of the server on the board.
-        config_name: The PyRPL configuration to use and to save in; None to save nothing.
-        ssh: Whether PyRPL starts the server through a secure shell; False where one runs.
-        user: Who logs in there. The password is in REDPITAYA_PASSWORD, "root" where not.
-    """
+    async def start(self) -> tuple[str, int]:
+        """Start it unless it runs, and return where: a host and a port.
 
-    host: str
-    port: int = 2222
-    config_name: str | None = None
-    ssh: bool = True
-    user: str = "root"
+        Raises:
+            TransportError: It cannot be started.
+        """
+        ...
 
-    def packed(self) -> bytes:
-        """Return what a worker is told first."""
-        return pack(
-            {
-                "host": self.host,
-                "port": self.port,
-                "config_name": self.config_name,
-                "ssh": self.ssh,
-                "user": self.user,
-            }
-        )
+    async def aclose(self) -> None:
+        """End it. Twice is harmless."""
+        ...
 
 
 @define(eq=False)
@@ -117,6 +103,7 @@ class PyrplTransport:
         key: The canonical name of the bus.
         settings: Where the board is.
         profile: The numbers of the bus.
+        emulator: What stands in for the board; None for a real one.
         command: What starts the worker process.
         heartbeat_s: How long the worker may be silent before it is killed, in seconds.
     """
@@ -129,6 +116,7 @@ class PyrplTransport:
         settings: BoardSettings,
         profile: BusProfile = REDPITAYA,
         *,
+        emulator: Emulator | None = None,
         command: Sequence[str] = COMMAND,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
@@ -138,6 +126,7 @@ class PyrplTransport:
         #: Frames that belonged to no call any more: late replies to calls given up.
         self.dropped = 0
         self._settings = settings
+        self._emulator = emulator
         self._profile = profile
         self._command = tuple(command)
         self._heartbeat_s = heartbeat_s
@@ -174,7 +163,7 @@ class PyrplTransport:
         if self._worker is not None:
             if not self._worker.lost:
                 raise LineBusyError("the line is open already", address=self.key)
-            await self.aclose()
+            await self._end_worker()
         clock = current_clock()
         if clock.virtual:
             raise ConnectError(
@@ -189,7 +178,7 @@ class PyrplTransport:
         ready = False
         try:
             with trio.move_on_after(within_s):
-                await worker.start(self._command, settings.packed())
+                await worker.start(self._command, pack(asdict(settings)))
                 ready = True
         finally:
             if not ready:
@@ -206,8 +195,14 @@ class PyrplTransport:
 
     async def _find_board(self) -> BoardSettings:
         """Return where the board is now."""
-        await trio.lowlevel.checkpoint()
-        return self._settings
+        if self._emulator is None:
+            return self._settings
+        try:
+            host, port = await self._emulator.start()
+        except TransportError as error:
+            text = f"the emulator did not start: {error.reason}"
+            raise ConnectError(text, address=self.key) from error
+        return evolve(self._settings, host=host, port=port, ssh=False)
 
     async def exchange(
         self, exchange: Exchange, *, commit: Callable[[], None] | None = None
@@ -266,7 +261,17 @@ class PyrplTransport:
             await worker.gone.wait()
 
     async def aclose(self) -> None:
-        """Have the worker let go of the board and end; kill it if it takes too long."""
+        """Have the worker let go of the board and end; kill it if it takes too long.
+
+        An emulated board outlives the loss of its worker, as a real one does.
+        """
+        outlives = self._worker is not None and bool(self._worker.lost)
+        await self._end_worker()
+        if self._emulator is not None and not outlives:
+            with trio.CancelScope(shield=True):
+                await self._emulator.aclose()
+
+    async def _end_worker(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
             with trio.CancelScope(shield=True):
