@@ -9,6 +9,7 @@ from .address import (
     parse_address,
 )
 from .base import Exchange, LineCounters, Reply, Signal, Transport
+from .board import BoardSettings
 from .borrowed import BorrowedTransport
 from .clock import Clock, SystemClock, VirtualClock, current_clock, install_clock
 from .errors import (
@@ -31,7 +32,7 @@ from .handover import Applicant, Desk, Waiting, await_port
 from .hosted import HostedStream, HostedTransport, Hosting
 from .line_state import IllegalLineStepError, LineEvent, LineState, advance
 from .lookup import resolve_key
-from .opening import default_profile, make_transport
+from .opening import default_profile, make_board_transport, make_transport
 from .owner import Owner, OwnerNote, OwnerState, claim, look
 from .profile import (
     GATEWAY,
@@ -45,6 +46,7 @@ from .profile import (
     BusProfile,
     Resync,
 )
+from .pyrpl import REDPITAYA, Emulator, PyrplTransport, pack, unpack
 from .resource import Medium, Resource, is_resource_name, parse_resource
 from .serial import connect_serial
 from .sim import (
@@ -72,6 +74,7 @@ __all__ = [
     "LAN",
     "PROFILES",
     "READ_WITHIN_S",
+    "REDPITAYA",
     "RS485",
     "SERIAL",
     "TCP",
@@ -80,6 +83,7 @@ __all__ = [
     "AddressError",
     "Applicant",
     "BlockingSimProcess",
+    "BoardSettings",
     "BorrowedTransport",
     "BusProfile",
     "ByteStream",
@@ -89,6 +93,7 @@ __all__ = [
     "Desk",
     "DeviceModel",
     "EchoModel",
+    "Emulator",
     "Exchange",
     "ForeignReplyError",
     "FrameError",
@@ -113,6 +118,7 @@ __all__ = [
     "OwnerState",
     "PeerLostError",
     "PortOwnedError",
+    "PyrplTransport",
     "RemoteLine",
     "Reply",
     "ReplyTimeoutError",
@@ -145,11 +151,14 @@ __all__ = [
     "install_clock",
     "is_resource_name",
     "look",
+    "make_board_transport",
     "make_timer",
     "make_transport",
+    "pack",
     "parse_address",
     "parse_resource",
     "resolve_key",
     "serve_pty",
     "serve_tcp",
+    "unpack",
 ]

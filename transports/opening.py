@@ -11,6 +11,7 @@ from .errors import AddressError
 from .framing import Framing
 from .hosted import HostedTransport, Hosting
 from .profile import GPIB, LAN, SERIAL, TCP, USBTMC, BusProfile
+from .pyrpl import REDPITAYA, Emulator, PyrplTransport
 from .resource import Medium
 from .serial import connect_serial
 from .stream import ByteStream, StreamTransport
@@ -22,6 +23,7 @@ _USUAL: Final[Mapping[Medium, BusProfile]] = {
     Medium.GPIB: GPIB,
     Medium.USBTMC: USBTMC,
     Medium.LAN: LAN,
+    Medium.RED_PITAYA: REDPITAYA,
 }
 
 
@@ -75,3 +77,25 @@ def make_transport(
     if hosting is not None:
         return HostedTransport(key, connect, hosting, numbers, locate=locate)
     return StreamTransport(key, connect, framing, numbers, locate=locate)
+
+
+def make_board_transport(
+    address: Address, *, profile: BusProfile | None = None, emulator: Emulator | None = None
+) -> PyrplTransport:
+    """Return a closed line to a Red Pitaya; no process is started before `open`.
+
+    Args:
+        address: Where it is.
+        profile: The numbers of the bus; None for the usual ones.
+        emulator: What `redpitaya://sim` stands for.
+
+    Raises:
+        AddressError: It is not the address of a Red Pitaya, or of an emulator that is not there.
+    """
+    board = address.board
+    if board is None:
+        raise AddressError("this is no Red Pitaya; write redpitaya://HOST", address=address.text)
+    if board.emulated and emulator is None:
+        raise AddressError("there is no emulator for it here", address=address.text)
+    numbers = profile or default_profile(address)
+    return PyrplTransport(canonical_key(address), board, numbers, emulator=emulator)

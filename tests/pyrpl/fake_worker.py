@@ -25,10 +25,6 @@ class FakeBoard:
         self.registers: dict[str, Any] = {}
         self.lost: str | None = None
 
-    def describe(self) -> Mapping[str, Any]:
-        """Say hello."""
-        return {"model": "fake"}
-
     def beat(self) -> None:
         """Be there, unless told otherwise."""
         if self.lost is not None:

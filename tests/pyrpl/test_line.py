@@ -165,6 +165,7 @@ async def test_an_operation_is_followed_by_its_token() -> None:
             news = await ask(line, "poll", token="a")
             reports += news["reports"]
             done = news["done"]
+            await trio.sleep(0.005)
         assert reports == [0, 1, 2]
         assert await ask(line, "finish", token="a") == 3
         with pytest.raises(CallError, match="no such operation"):

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from .acquisition import acquire, roll, stream
 from .desk import RefusedCallError
-from .measurement import quadratures, settle, statistics, sweep
+from .measurement import quadratures, statistics, sweep
 from .serving import BoardLostError, Operation, Quick, Report, StartError
 from .sockets import BoardSocket, NoShell, SocketModule
 from .values import attributes, finished, member, plain
@@ -116,16 +116,15 @@ class PyrplBoard:
         # Read at every heart-beat: the register that says what the board is.
         self._heart = self.rp.hk
         self._calls: Mapping[str, Callable[..., Quick | Operation]] = {
+            "describe": self._describe,
             "get": self._get,
             "set": self._set,
-            "setup": self._setup,
             "call": self._call,
             "error": self._error,
             "single": self._single,
             "stream": self._stream,
             "roll": self._roll,
             "sweep": self._sweep,
-            "settle": self._settle,
             "quadratures": self._quadratures,
             "statistics": self._statistics,
         }
@@ -155,18 +154,6 @@ class PyrplBoard:
             self.pyrpl._clear()  # noqa: SLF001 - PyRPL offers no other way
         if self._scratch is not None:
             self._scratch.cleanup()
-
-    def describe(self) -> Mapping[str, Any]:
-        """Return who the board is and what its modules' attributes take."""
-        import pyrpl
-
-        modules = {**self.rp.modules, "networkanalyzer": self.pyrpl.networkanalyzer}
-        return {
-            "maker": "Red Pitaya",
-            "model": str(self.rp.hk.id),
-            "library": f"PyRPL {pyrpl.__version__}",
-            "modules": {name: attributes(module) for name, module in modules.items()},
-        }
 
     def plan(self, name: str, arguments: Mapping[str, Any]) -> Quick | Operation:
         """Return what a call does."""
@@ -231,28 +218,29 @@ class PyrplBoard:
 
     # The calls.
 
+    def _describe(self, module: str | None) -> Quick:
+        """Say who the board is, and what a module's attributes take."""
+        import pyrpl
+
+        def run() -> Mapping[str, Any]:
+            return {
+                "maker": "Red Pitaya",
+                "model": str(self.rp.hk.id),
+                "library": f"PyRPL {pyrpl.__version__}",
+                "attributes": {} if module is None else attributes(self.module(module)),
+            }
+
+        return Quick(run)
+
     def _get(self, path: str) -> Quick:
         _, owner, name = self._find(path)
         return Quick(lambda: plain(getattr(owner, name), path))
 
     def _set(self, path: str, value: Any) -> Quick:
         module, owner, name = self._find(path)
-        return Quick(lambda: setattr(owner, name, value), writes=module)
-
-    def _setup(self, module: str, settings: Mapping[str, Any]) -> Quick:
-        owner = self.module(module)
-        # PyRPL's `setup` ignores what it does not list; setting an attribute never does.
-        listed: list[str] = owner._setup_attributes  # noqa: SLF001 - where PyRPL lists them
-        for name in settings:
-            self._find(f"{module}.{name}")
-
-        def run() -> None:
-            for name, value in settings.items():
-                if name not in listed:
-                    setattr(owner, name, value)
-            owner.setup(**{name: value for name, value in settings.items() if name in listed})
-
-        return Quick(run, writes=ALIASES.get(module, module))
+        # What makes the board safer asks nobody.
+        safe = name == "output_direct" and value == OFF
+        return Quick(lambda: setattr(owner, name, value), writes=None if safe else module)
 
     def _call(
         self, path: str, args: list[Any], kwargs: Mapping[str, Any], within_s: float
@@ -307,9 +295,6 @@ class PyrplBoard:
             )
             raise RefusedCallError("conflict", text)
         return self._operation("networkanalyzer", sweep, arguments)
-
-    def _settle(self, pid: str, **arguments: Any) -> Operation:
-        return self._operation(pid, settle, arguments)
 
     def _quadratures(self, iq: str, **arguments: Any) -> Operation:
         return self._operation(iq, quadratures, arguments)

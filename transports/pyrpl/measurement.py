@@ -1,4 +1,4 @@
-"""What is measured point by point: transfer functions, quadratures, settling, statistics."""
+"""What is measured point by point: transfer functions, quadratures, statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ SETTLING_PERIODS: Final = 3.0
 """How many time constants of its filter a quadrature is given to settle."""
 
 _SAMPLE_S: Final = 0.002
-_REPORT_S: Final = 0.1
 
 
 async def sweep(
@@ -53,32 +52,6 @@ async def _wait_summed(iq: Any) -> None:
     """Wait until the board has summed up the point: reading it too early is an error."""
     # The board has no way to tell.
     while any(int(word) >> 31 for word in iq._reads(0x140, 4)):  # noqa: ASYNC110, SLF001
-        await trio.sleep(_SAMPLE_S)
-
-
-async def settle(
-    rp: Any, pid: Any, report: Report, *, tolerance: float, for_s: float
-) -> Mapping[str, Any]:
-    """Return once the error has stayed within `tolerance` for `for_s`.
-
-    Reports the error and for how long it has been within, in seconds.
-    """
-    began_s = trio.current_time()
-    since_s: float | None = None
-    reported_s = -math.inf
-    while True:
-        error = float(getattr(rp.sampler, pid.input)) - float(pid.setpoint)
-        now_s = trio.current_time()
-        if abs(error) > tolerance:
-            since_s = None
-        elif since_s is None:
-            since_s = now_s
-        within_s = 0.0 if since_s is None else now_s - since_s
-        if since_s is not None and within_s >= for_s:
-            return {"error": error, "after_s": now_s - began_s}
-        if now_s - reported_s >= _REPORT_S:
-            reported_s = now_s
-            report([error, within_s])
         await trio.sleep(_SAMPLE_S)
 
 

@@ -2,9 +2,9 @@
 
 Whatever is quick runs at once, in the step that read it. An operation runs in a task of its
 own, which holds its module. It is followed from outside by its token: "begin" is answered
-once it has its module, "poll" when there is news or after `NEWS_WITHIN_S`, "finish" once with
-what came of it, and "stop" when its module is free. Called by its own name instead, it is
-answered when it is done.
+once it has its module, "poll" at once with what is new, "finish" once with what came of it,
+and "stop" when its module is free. Called by its own name instead, it is answered when it is
+done.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from .wire import Frame, FrameReader, Kind, encode, pack, unpack
 
 TICK_S: Final = 0.05
 """How often the board's library gets to do its own chores, in seconds."""
-
-NEWS_WITHIN_S: Final = 0.05
-"""How long a poll waits for news, in seconds."""
 
 MOST_KEPT: Final = 64
 """How many operations are remembered whose end nobody asked for."""
@@ -86,10 +83,6 @@ class Operation:
 class Board(Protocol):
     """What a worker serves."""
 
-    def describe(self) -> Mapping[str, Any]:
-        """Return what can be said of the board, once."""
-        ...
-
     def plan(self, name: str, arguments: Mapping[str, Any]) -> Quick | Operation:
         """Return what a call does.
 
@@ -127,7 +120,6 @@ class _Running:
         place: Its place at the desk.
         scope: What it runs in.
         done: Set once it is over and its modules are free.
-        news: Set when there is something new to tell; made anew by whoever waits for it.
         reports: What it reported and nobody has asked for.
         answer: What came of it, once it is over.
         began_s: Since when it has its module, in Trio time.
@@ -137,11 +129,14 @@ class _Running:
     place: Place
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     done: trio.Event = field(factory=trio.Event)
-    news: trio.Event = field(factory=trio.Event)
     reports: list[Any] = field(factory=list[Any])
     answer: list[Any] | None = None
     began_s: float | None = None
     aborted: str | None = None
+
+    def report(self, value: Any) -> None:
+        """Keep what the operation reports until somebody asks."""
+        self.reports.append(value)
 
 
 class Worker:
@@ -184,7 +179,7 @@ class Worker:
         async with trio.open_nursery() as outer:
             outer.start_soon(self._write)
             with self._send:
-                self._post(Kind.READY, 0, self._board.describe())
+                self._post(Kind.READY, 0)
                 with self._serving:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._tick)
@@ -340,16 +335,12 @@ class Worker:
         return running
 
     async def _operate(self, running: _Running, operation: Operation) -> None:
-        def report(value: Any) -> None:
-            running.reports.append(value)
-            running.news.set()
-
         try:
             with running.scope:
                 if operation.blocks_s:
                     self._post(Kind.PATIENCE, 0, operation.blocks_s)
                     await self._flush()
-                running.answer = [True, await operation.run(report)]
+                running.answer = [True, await operation.run(running.report)]
         except BoardLostError as lost:
             self._lose(lost)
         except Exception as error:  # noqa: BLE001 - the caller is told, whatever it is
@@ -362,7 +353,6 @@ class Worker:
             if running.answer is None:
                 running.answer = [False, "aborted", running.aborted or "it was ended"]
             running.done.set()
-            running.news.set()
 
     async def _begin(
         self,
@@ -386,10 +376,6 @@ class Worker:
     async def _poll(self, nursery: trio.Nursery, wait: bool, *, token: str) -> Mapping[str, Any]:
         del nursery, wait
         running = self._follow(token)
-        if not running.reports and not running.done.is_set():
-            running.news = trio.Event()
-            with trio.move_on_after(NEWS_WITHIN_S):
-                await running.news.wait()
         reports, running.reports = running.reports, []
         return {"done": running.done.is_set(), "reports": reports}
 

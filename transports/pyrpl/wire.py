@@ -147,8 +147,7 @@ def _pack_extension(value: Any) -> Any:
         return _msgpack.ExtType(_COMPLEX, _packb([single.real, single.imag]))
     if isinstance(single, (bool, int, float, str, bytes)):
         return single
-    kind = cast("Any", type(value))
-    raise TypeError(f"{kind.__name__} cannot be packed")
+    raise TypeError(f"{type(cast('object', value)).__name__} cannot be packed")
 
 
 def _unpack_extension(code: int, data: bytes) -> Any:
