@@ -64,6 +64,7 @@ class BusStatus:
         retry_after_s: How long it refuses commands yet, in seconds; None when it takes them.
         reason: Why its breaker opened last, or "".
         instruments: The instruments on it.
+        lent: Who has the port now instead, or None.
     """
 
     name: str
@@ -73,6 +74,7 @@ class BusStatus:
     retry_after_s: float | None
     reason: str
     instruments: Sequence[InstrumentStatus]
+    lent: str | None = None
 
 
 class Bus:
@@ -143,6 +145,8 @@ class Bus:
         # Set while no incarnation runs: the line is closed.
         self._ended = trio.Event()
         self._ended.set()
+        # Set once the line is closed for somebody else.
+        self._away = trio.Event()
         # Set when driving safe without a running actor has ended, while that goes on.
         self._alone: trio.Event | None = None
 
@@ -263,6 +267,7 @@ class Bus:
                 )
                 for member in self._intake.members.values()
             ),
+            lent=self._intake.lent,
         )
 
     def tickets(self) -> Sequence[Ticket[Any]]:
@@ -340,6 +345,8 @@ class Bus:
         Takes at most the profile's `safe_s`, whatever is cancelled meanwhile. What could
         not be done stays owed: it comes first once the instrument is reached again.
         """
+        if self._intake.lent is not None:
+            return [SafeOutcome(name, None) for name in names]  # they are in others' hands
         waiting: dict[str, ReplyChannel[str | None]] = {}
         for name in names:
             member = self._intake.members[name]
@@ -363,6 +370,42 @@ class Bus:
                             nursery.start_soon(hear, name, told)
                     beside.cancel_scope.cancel()
         return [SafeOutcome(name, error) for name, error in errors.items()]
+
+    async def lend(self, to: str) -> None:
+        """Close the line and leave the port to somebody else until `take_back`.
+
+        What waits fails (lease). Drive the instruments safe first. Cancelled, it is lent
+        all the same.
+        """
+        self._intake.lent = to
+        self._away = trio.Event()
+        for member in self._intake.members.values():
+            self._intake.fail_all(member, Cause.LEASE, f"the port is lent to {to}")
+        self._intake.inbox.ring()
+        if not self._ended.is_set():
+            await self._away.wait()
+
+    def take_back(self, rearm: Collection[str] = ()) -> None:
+        """Use the port again: it is opened, and everybody on it identified.
+
+        `rearm` names instruments that were tripped for lending it.
+        """
+        self._intake.lent = None
+        for name in rearm:
+            member = self._intake.members.get(name)
+            if member is not None and member.tripped is not None and member.safe_reason is None:
+                member.tripped = None
+                self.events.publish(LaneRearmed(instrument=name))
+        self._intake.inbox.ring()
+
+    async def _stay_away(self) -> None:
+        """Keep off the port."""
+        if self._upkeep.up or self.transport.state is not LineState.CLOSED:
+            self._upkeep.note_closed(f"the port is lent to {self._intake.lent}")
+            await self.transport.aclose()
+        self._away.set()
+        self._quiet.set()
+        await self._intake.inbox.wait()
 
     def _hurry(self, member: Member) -> None:
         """See to it that something urgent waits for one exchange at most."""
@@ -413,6 +456,7 @@ class Bus:
                 await self.transport.aclose()
             finally:
                 self._ended.set()
+                self._away.set()
 
     def _crashed(self, crash: Exception) -> None:
         now_s = trio.current_time()
@@ -452,6 +496,9 @@ class Bus:
 
     async def _step(self) -> None:
         """Do the most urgent piece of work, or wait for some."""
+        if self._intake.lent is not None:
+            await self._stay_away()
+            return
         if self.transport.state is LineState.CLOSED:
             await self._reach()
             return

@@ -354,6 +354,34 @@ class LeaseRevoked(LeaseEvent):
 
 
 @frozen(kw_only=True)
+class BusAwaited(Event):
+    """Another tree has a port that is needed.
+
+    Attributes:
+        key: The canonical name of the bus.
+        text: Who has it, since when, and what can be done.
+    """
+
+    key: str
+    text: str
+
+
+@frozen(kw_only=True)
+class BusLent(Event):
+    """A port was handed to another tree, everything on it safe; it comes back in turn."""
+
+    bus: str
+    to: str
+
+
+@frozen(kw_only=True)
+class BusReturned(Event):
+    """A port that was handed to another tree is used here again."""
+
+    bus: str
+
+
+@frozen(kw_only=True)
 class MemoryWorn(Event):
     """Settings that a device stores for good are written more often than its memory bears.
 

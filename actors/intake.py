@@ -71,6 +71,7 @@ class Intake:
         members: The instruments on the bus, by name.
         inbox: What waits for the bus's task.
         down: Why nothing is accepted, or None.
+        lent: Who has the port now instead, or None.
         reason: Why the breaker opened last, or "".
     """
 
@@ -93,6 +94,7 @@ class Intake:
         self.members: dict[str, Member] = {}
         self.inbox: Inbox[Ticket[Any]] = Inbox()
         self.down: str | None = "the bus has not been started"
+        self.lent: str | None = None
         self.reason = ""
         self._tree = tree
         self._ledger = ledger
@@ -242,6 +244,8 @@ class Intake:
             reason = "the instrument was removed"
         elif self.down is not None:
             reason = self.down
+        elif self.lent is not None:
+            cause, reason = Cause.LEASE, f"the port of the bus {self.name} is lent to {self.lent}"
         elif priority is not Priority.EMERGENCY:
             now_s = trio.current_time()
             objection = self.objection(device.name, plan, hold)

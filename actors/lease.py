@@ -131,7 +131,7 @@ class Hold:
         if self.state is LeaseState.LOST:
             return f"{who}) lost its lease ({self.why}) and it is being driven safe"
         text = f"{who}, for {held_s:.3g} s so far) holds it"
-        if self.state is LeaseState.PREEMPTED:
+        if self.grace_ends_s < math.inf:
             return f"{text} for {max(0.0, self.grace_ends_s - now_s):.3g} s more at most"
         if self.ttl_s == math.inf:
             return f"{text} until it gives it back"

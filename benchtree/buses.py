@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, Protocol
 
+import trio
 from attrs import define, evolve
 
-from actors import Bus, Events, Instrument, LeaseBook, Ledger, current_clock
+from actors import Bus, BusAwaited, Events, Instrument, LeaseBook, Ledger, current_clock
 from transports import (
     SERIAL,
     Address,
@@ -26,6 +27,8 @@ from transports import (
     SimLine,
     StreamTransport,
     Transport,
+    Waiting,
+    await_port,
     canonical_key,
     claim,
     default_profile,
@@ -34,7 +37,7 @@ from transports import (
     resolve_key,
 )
 
-from .spec import BusSpec, InstrumentSpec
+from .spec import BusSpec, InstrumentSpec, TreeSpec
 
 
 class Stage(Protocol):
@@ -58,6 +61,8 @@ class _Entry:
     framing: Framing
     # The right to use the port; None where it is simulated.
     owner: Owner | None = None
+    # Whether other processes can ask for the port.
+    shared: bool = False
 
 
 class Buses:
@@ -65,11 +70,12 @@ class Buses:
 
     Attributes:
         lines: The simulated lines by bus name, where buses are simulated.
+        changed: Set when a port was made the tree's own or was given up; see `renew`.
     """
 
     def __init__(
         self,
-        tree: str,
+        spec: TreeSpec,
         events: Events,
         leases: LeaseBook,
         *,
@@ -79,7 +85,12 @@ class Buses:
     ) -> None:
         """Start without buses; `leases` says who may command what."""
         self.lines: dict[str, SimLine] = {}
-        self._tree: Final = tree
+        self.changed = trio.Event()
+        self._tree: Final = spec.name
+        self._wait = spec.wait
+        self._priority = spec.priority
+        # The right to use ports whose buses are not made yet, by key.
+        self._claimed: dict[str, Owner] = {}
         self._events = events
         self._leases = leases
         self._ledger = ledger
@@ -178,7 +189,7 @@ class Buses:
                 hosting=hosting,
                 locate=lambda: self._follow(spec.name, address),
             )
-            owner = await current_clock().run_sync(lambda: claim(key, tree=self._tree))
+            owner = self._claimed.pop(key, None) or await self._claim(key)
         return self._add(spec, transport, profile, key, framing, owner)
 
     async def _follow(self, name: str, address: Address) -> str:
@@ -202,7 +213,72 @@ class Buses:
                 entry.owner = None
         if entry.owner is None:
             entry.owner = await current_clock().run_sync(lambda: claim(key, tree=self._tree))
+            self.changed.set()
         return key
+
+    async def claim_all(self, specs: Sequence[BusSpec]) -> None:
+        """Become the owner of all ports of `specs`, if it may take a while.
+
+        Always in the same order: of two trees that wait for one another's ports, one has all.
+
+        Raises:
+            AddressError: An address cannot be understood.
+        """
+        if not self._wait:
+            return
+        addresses = [parse_address(each.address) for each in specs]
+        keys = {await self._key(each) for each in addresses if not self._simulated(each)}
+        for key in sorted(keys - set(self._claimed)):
+            self._claimed[key] = await self._claim(key)
+
+    async def _claim(self, key: str) -> Owner:
+        if not self._wait:
+            return await current_clock().run_sync(lambda: claim(key, tree=self._tree))
+        return await self.await_port(key, lambda: self._priority)
+
+    async def await_port(
+        self,
+        key: str,
+        priority: Callable[[], int],
+        changed: Callable[[], trio.Event] | None = None,
+    ) -> Owner:
+        """Wait for a port; tell observers who has it."""
+
+        def tell(waiting: Waiting) -> None:
+            self._events.publish(BusAwaited(key=key, text=waiting.describe()))
+
+        return await await_port(key, tree=self._tree, priority=priority, told=tell, changed=changed)
+
+    def renew(self) -> None:
+        """Have `changed` wait for the next change."""
+        self.changed = trio.Event()
+
+    def owned(self) -> Sequence[Bus]:
+        """Return the buses whose ports this process owns, or gets back."""
+        return [entry.bus for entry in self._entries.values() if entry.shared]
+
+    def key(self, bus: Bus) -> str:
+        """Return the canonical name of the port that a bus uses now."""
+        return self._entries[bus.name].key
+
+    def owner(self, bus: Bus) -> Owner | None:
+        """Return the right to use a bus's port; None while others have it."""
+        entry = self._entries.get(bus.name)
+        return None if entry is None else entry.owner
+
+    def set_owner(self, bus: Bus, owner: Owner | None) -> None:
+        """Note who owns a bus's port; what comes back for a bus that is gone is released."""
+        entry = self._entries.get(bus.name)
+        if entry is not None and entry.bus is bus:
+            entry.owner = owner
+        elif owner is not None:
+            owner.release()
+
+    def release_claimed(self) -> None:
+        """Give up ports whose buses were never made."""
+        for owner in self._claimed.values():
+            owner.release()
+        self._claimed.clear()
 
     def _add(
         self,
@@ -225,13 +301,15 @@ class Buses:
             leases=self._leases,
             ledger=self._ledger,
         )
-        self._entries[spec.name] = _Entry(bus, key, framing, owner)
+        self._entries[spec.name] = _Entry(bus, key, framing, owner, owner is not None)
+        self.changed.set()
         return bus
 
     def forget(self, bus: Bus) -> None:
         """Give up a bus that does not run any more: others may own it."""
         entry = self._entries.pop(bus.name)
         self.lines.pop(bus.name, None)
+        self.changed.set()
         if entry.owner is not None:
             entry.owner.release()
 

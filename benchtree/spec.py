@@ -88,6 +88,8 @@ class Kind(Enum):
     BUS = "bus"
     ACTOR = "actor"
     SUPERVISOR = "supervisor"
+    PORTS = "ports"
+    """What hands ports to other trees; there is one."""
 
 
 ChildName: TypeAlias = tuple[Kind, str]
@@ -163,6 +165,9 @@ class TreeSpec:
         drain_s: How long stopping lets accepted commands go on, in seconds.
         journal: What the journal of a run holds of reads: "writes" counts them and keeps those
             that failed, "all" keeps each step of each.
+        priority: How important it is among the trees of the machine: a port is handed over to
+            one with a higher priority that waits for it.
+        wait: Whether to wait for ports that other trees have, not to fail.
         buses: The buses, in start order.
         instruments: The instruments.
         actors: Your own code.
@@ -173,6 +178,8 @@ class TreeSpec:
     name: str = "bench"
     drain_s: float = field(default=DRAIN_S, validator=validators.ge(0.0))
     journal: JournalDetail = "writes"
+    priority: int = 0
+    wait: bool = False
     buses: Sequence[BusSpec] = ()
     instruments: Sequence[InstrumentSpec] = ()
     actors: Sequence[ActorSpec] = ()

@@ -43,6 +43,7 @@ from transports import BusProfile, SimLine, Transport
 
 from .buses import Buses, Stage
 from .group import DeviceGroup, ErrorPolicy
+from .ports import Ports
 from .spec import ActorSpec, BusSpec, ChildName, InstrumentSpec, Kind, TreeSpec
 from .subtrees import Subtrees
 
@@ -73,7 +74,15 @@ class Tree:
         self._spec = spec
         self._leases = Leases(self.events, self._settle_lease)
         self._buses = Buses(
-            spec.name, self.events, self._leases.book, sim=sim, stage=stage, ledger=ledger
+            spec, self.events, self._leases.book, sim=sim, stage=stage, ledger=ledger
+        )
+        self._ports = Ports(
+            self._buses,
+            self._leases,
+            self.events,
+            self._make_bus_safe,
+            priority=spec.priority,
+            drain_s=spec.drain_s,
         )
         self._instruments: dict[str, Instrument] = {}
         self._subtrees = Subtrees(self.events, self._give_up)
@@ -207,6 +216,7 @@ class Tree:
                 instrument = self._attach(spec, bus, driver)
                 self._check_open()
                 await self._subtrees.start_alone((Kind.BUS, bus.name), _bus_child(bus))
+                await self._serve_ports()
             except BaseException:
                 self._instruments.pop(name, None)
                 with trio.CancelScope(shield=True):
@@ -436,6 +446,7 @@ class Tree:
             ValueError: The specification contradicts itself.
         """
         spec = self._spec
+        await self._buses.claim_all(spec.buses)
         children: dict[ChildName, ChildSpec] = {}
         for bus_spec in spec.buses:
             mine = [each for each in spec.instruments if each.bus == bus_spec.name]
@@ -458,6 +469,13 @@ class Tree:
         for name, child in alone.items():
             if name[0] is Kind.ACTOR:
                 await self._subtrees.start_alone(name, child)
+        await self._serve_ports()
+
+    async def _serve_ports(self) -> None:
+        """Let other trees ask for the ports of this one, once there is one."""
+        name = (Kind.PORTS, "others")
+        if self._buses.owned() and name not in self._subtrees:
+            await self._subtrees.start_alone(name, ChildSpec("others", self._ports.run))
 
     def _attach(self, spec: InstrumentSpec, bus: Bus, driver: type[D]) -> D:
         self._check_free(spec.name)
@@ -610,6 +628,7 @@ class Tree:
         """Give up the owner files; the tree has stopped."""
         for bus in tuple(self._buses):
             self._buses.forget(bus)
+        self._buses.release_claimed()
 
 
 def _bus_child(bus: Bus) -> ChildSpec:

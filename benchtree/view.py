@@ -73,11 +73,12 @@ def rows(status: Sequence[BusStatus], watched: Watched) -> list[Row]:
     found: list[Row] = []
     for bus in status:
         closed = bus.breaker is BreakerState.CLOSED
+        state = bus.line.name.lower() if closed else f"away: {bus.reason}"
         found.append(
             Row(
                 name=bus.name,
-                state=bus.line.name.lower() if closed else f"away: {bus.reason}",
-                well=closed,
+                state=state if bus.lent is None else f"lent to {bus.lent}",
+                well=closed and bus.lent is None,
                 breaker=_breaker(closed, bus.retry_after_s),
             )
         )
@@ -220,6 +221,8 @@ def branches(spec: TreeSpec) -> Branch:
                     add_actor(branch, name)
                 case Kind.SUPERVISOR:
                     add_group(branch, groups[name])
+                case Kind.PORTS:
+                    pass  # in no group
 
     def add_actor(above: Branch, name: str) -> None:
         actor = next(each for each in spec.actors if each.name == name)

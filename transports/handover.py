@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
 import trio
 from attrs import frozen
@@ -136,14 +136,17 @@ class Desk:
         self.changed = trio.Event()
         self._owner = owner
         self._applicants: list[Applicant] = []
+        self._scope = trio.CancelScope()
         self._path = folder_of_owners() / f"{secrets.token_hex(6)}.socket"
 
-    async def run(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen until cancelled; everybody who waits is sent away then."""
+    async def run(self, *, task_status: trio.TaskStatus[Desk]) -> None:
+        """Listen until closed or cancelled; everybody who waits is sent away then."""
         if not _SUPPORTED:
             task_status.started(self)
-            await trio.sleep_forever()
-        with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            with self._scope:
+                await trio.sleep_forever()
+            return
+        with self._scope, trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             try:
                 with _short(self._path) as path:
                     await listener.bind(path)
@@ -163,6 +166,10 @@ class Desk:
         return sorted(
             (each for each in self._applicants if each.pid), key=lambda each: -each.priority
         )
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._scope.cancel()
 
     def renew(self) -> None:
         """Have `changed` wait for the next change."""

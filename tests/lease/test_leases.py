@@ -23,7 +23,7 @@ from actors import (
     SafeStateReached,
 )
 from actors.instruments.scpi import PowerSupply
-from benchtree import Cause, Priority, RefusedError, Tree, open_tree
+from benchtree import Cause, Priority, RefusedError, Ticket, Tree, open_tree
 from tests.tree.kit import Witness, bench_of, supply
 
 
@@ -317,14 +317,14 @@ async def test_queued_command_is_fenced_at_dispatch(autojump_clock: MockClock) -
     """A command accepted under a lease does not reach the wire once that is lost."""
     async with _tree() as (tree, _):
         line = tree.lines["psu"]
+        tickets: list[Ticket[None]] = []
         with pytest.raises(LeaseLostError):
             async with tree.lease("psu", owner="annealing"):
                 await _psu(tree).voltage.set(1.0)
                 line.latency_s = 0.2
                 await _psu(tree).submit(PowerSupply.current)
-                tickets = [await _psu(tree).voltage.submit(9.0 + each) for each in range(3)]
+                tickets += [await _psu(tree).voltage.submit(9.0 + each) for each in range(3)]
                 assert tree.revoke_lease("psu", "the operator")
-                outcomes = [await each.outcome() for each in tickets]
                 await trio.lowlevel.checkpoint()
         outcomes = [await each.outcome() for each in tickets]
         assert all(each.cause in (Cause.LEASE, Cause.TRIPPED) for each in outcomes)
