@@ -1,0 +1,1 @@
+"""The simulated Red Pitaya, by its registers and under the real PyRPL."""
