@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -101,6 +102,12 @@ class Seen(Witness):
         await self.until(lambda event: isinstance(event, BusAwaited) and text in event.text)
 
 
+async def _stop(script: Script) -> None:
+    """Stop a process, and wait until it stands still."""
+    script.signal(signal.SIGSTOP)
+    await trio.to_thread.run_sync(os.waitid, os.P_PID, script.pid, os.WSTOPPED)
+
+
 async def test_handed_over_and_back(tmp_path: Path) -> None:
     """The holder reaches its safe point and hands the port over; it gets it back afterwards."""
     witness = Seen()
@@ -163,7 +170,7 @@ async def test_stopped_holder(tmp_path: Path) -> None:
     """A stopped holder keeps the port; who waits is told its process and what to do."""
     witness = Seen()
     async with _annealing(tmp_path) as (model, address, other):
-        other.signal(signal.SIGSTOP)
+        await _stop(other)
         async with open_tree(_calibration(9), observer=witness) as tree:
             async with trio.open_nursery() as nursery:
 
@@ -186,7 +193,7 @@ async def test_refused_without_waiting(tmp_path: Path) -> None:
     """Who does not wait is told at once who has the port, and whether that one is stopped."""
     async with _annealing(tmp_path) as (_, address, other):
         async with open_tree(_calibration(9, wait=False)) as tree:
-            other.signal(signal.SIGSTOP)
+            await _stop(other)
             with pytest.raises(PortOwnedError) as refused:
                 await tree.add("psu", PowerSupply, address)
             other.signal(signal.SIGCONT)
