@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class _NotSentError(Exception):
-    """The command was resolved before its first byte; there is nothing to do."""
+    """The command was resolved or put back before its first byte; there is nothing to do."""
 
 
 @frozen(kw_only=True)
@@ -605,6 +605,10 @@ class Bus:
             raise _NotSentError
         if member.tripped is not None and command.plan.writes and not urgent:
             self._intake.fail(ticket, Cause.TRIPPED, f"tripped by {member.tripped}")
+            raise _NotSentError
+        if not urgent and (self._intake.inbox.next_emergency() or self._safety.next_unsafe()):
+            # It came while the line was got ready, and goes before what is not sent yet.
+            self._intake.inbox.put_back(member.lane, ticket, command.priority)
             raise _NotSentError
         member.touched = member.touched or command.plan.writes
         ticket.dispatch()

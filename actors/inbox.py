@@ -176,6 +176,21 @@ class Inbox(Generic[M]):
                 return message
         return None
 
+    def put_back(self, lane: Lane[M], message: M, priority: Priority) -> None:
+        """Put a message that was just taken where it was: the next, save emergencies.
+
+        Whoever waited for room may have been promised its place: the lane then holds one more.
+        """
+        if lane.count:
+            self._turns.remove(lane)
+        self._turns.appendleft(lane)
+        lane.count += 1
+        queue = lane.queues[priority]
+        queue[id(message)] = message
+        queue.move_to_end(id(message), last=False)
+        if priority is Priority.EMERGENCY:
+            self._emergencies += 1
+
     def discard(self, lane: Lane[M], message: M, priority: Priority) -> bool:
         """Take a waiting message out and return whether it was there."""
         queue = lane.queues[priority]

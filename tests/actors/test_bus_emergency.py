@@ -537,6 +537,23 @@ async def test_removing_an_instrument_answers_who_wants_it_safe(
         assert outcomes == [SafeOutcome("a", "the instrument was removed")]
 
 
+async def test_a_read_that_was_taken_up_lets_the_safe_state_go_first(
+    autojump_clock: MockClock,
+) -> None:
+    """A read that waits for pacing as its instrument is tripped goes out after the safe state."""
+    a = Witness("a")
+    model = WitnessModel()
+    parts = Parts(profile=evolve(PLAIN, pacing_s=0.3))
+    async with running(model, a, parts=parts) as bench:
+        tickets = [await bench.bus.submit(a, a.read(word)) for word in ("taken up", "behind it")]
+        await trio.sleep(0.1)
+        bench.bus.trip("a", "the door is open")
+        for ticket in tickets:
+            assert (await ticket.outcome()).error is None
+        heard = [word for _, word in model.units["A"].heard]
+        assert heard[-3:] == [f"SET {OFF}", "ASK taken up", "ASK behind it"]
+
+
 async def test_the_step_before_the_first_byte_sees_a_trip(autojump_clock: MockClock) -> None:
     """A write that was taken up, and waits for pacing, does not go out after a trip."""
     a = Witness("a")

@@ -345,6 +345,20 @@ def test_an_emergency_goes_before_everything_and_through_a_held_lane(inbox: Inbo
     assert inbox.take_nowait() == "kept"
 
 
+def test_what_was_put_back_is_next(inbox: Inbox[str]) -> None:
+    """It keeps its place and its lane's turn; only an emergency goes before it."""
+    busy, calm = inbox.add_lane("busy", 2), inbox.add_lane("calm", 2)
+    for message, lane in [("b0", busy), ("c0", calm), ("b1", busy)]:
+        inbox.put_nowait(lane, message)
+    assert inbox.take_nowait() == "b0"
+    inbox.put_nowait(calm, "off", Priority.EMERGENCY)
+    inbox.put_back(busy, "b0", Priority.NORMAL)
+    assert len(inbox) == 4
+    assert [inbox.take_nowait() for _ in range(5)] == ["off", "b0", "c0", "b1", None]
+    inbox.put_back(busy, "b1", Priority.NORMAL)
+    assert [inbox.take_nowait(), len(inbox)] == ["b1", 0]
+
+
 def test_a_full_lane_has_reserved_room_for_emergencies(inbox: Inbox[str]) -> None:
     """Exactly so many places more, and for nothing else."""
     lane = inbox.add_lane("a", 2)

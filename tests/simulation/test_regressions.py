@@ -7,8 +7,10 @@ import trio
 from benchtree.faultplan import FaultKind, FaultPlan, PlannedFault
 from benchtree.simulate import Bench, simulate
 from recorder import ReadsFailed, record
+from transports import RS485
 
 from .bench import SPEC
+from .family import ZoneController
 
 
 def test_unread_series_are_named_in_order() -> None:
@@ -39,3 +41,25 @@ def test_unread_series_are_named_in_order() -> None:
     assert seen
     for series in seen:
         assert list(series) == [each for each in wanted if each in series]
+
+
+def test_what_is_not_sent_yet_lets_the_safe_state_go_first() -> None:
+    """A read that waits for pacing when its instrument is tripped is sent after the safe state.
+
+    The bus had it in hand already, looked at trips of writes alone before the first byte, and
+    sent it: whoever was in danger waited for one exchange that was not in flight yet.
+    """
+    asked: list[bytes] = []
+
+    async def main(bench: Bench) -> None:
+        zone = bench.get("zone1", ZoneController)
+        await trio.sleep(1.0)
+        await zone.process_value.get()
+        ticket = await zone.submit(ZoneController.process_value)
+        await trio.sleep(RS485.pacing_s / 2)
+        await bench.tree.trip("zone1")
+        assert (await ticket.outcome()).error is None
+        asked.extend(data for _, data in list(bench.lines["line"].requests)[-2:])
+
+    assert not simulate(0, main, bench=SPEC, faults=FaultPlan()).violations
+    assert asked == [b"@1 ON=0\n", b"@1 PV?\n"]
