@@ -660,12 +660,29 @@ class Bus:
         now_s = trio.current_time()
         if self._intake.inbox.next_emergency() is not None or self._safety.next_unsafe():
             self._intake.breaker.hasten(now_s)
+        elif self.transport.stuck:
+            await self._await_unstuck()
+            return
         if self._intake.breaker.closed or self._intake.breaker.probe(now_s):
             await self._connect()
         else:
             self._quiet.set()
             with trio.CancelScope(deadline=self._intake.breaker.retry_at_s):
                 await self._intake.inbox.wait()
+
+    async def _await_unstuck(self) -> None:
+        """Wait until a call that does not return gives the line back: no probe before that."""
+
+        async def ring() -> None:
+            await self.transport.wait_unstuck()
+            self._intake.breaker.hasten(trio.current_time())
+            self._intake.inbox.ring()
+
+        self._quiet.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ring)
+            await self._intake.inbox.wait()
+            nursery.cancel_scope.cancel()
 
     async def _connect(self) -> None:
         epoch = self._intake.breaker.epoch

@@ -125,6 +125,15 @@ class Transport(Protocol):
         """What happened on the line so far."""
         ...
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a blocking call that was given up keeps the closed line from being opened."""
+        ...
+
+    async def wait_unstuck(self) -> None:
+        """Return once nothing of that kind keeps the line from being opened."""
+        ...
+
     def owed(self, unit: str | None = None) -> Sequence[Exchange]:
         """Return the exchanges whose replies may still arrive and disturb `unit`.
 

@@ -44,6 +44,15 @@ class BorrowedTransport:
         """What happened on the line, before it was lent too."""
         return self.lent.counters
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a blocking call keeps the line from being opened."""
+        return self.lent.stuck
+
+    async def wait_unstuck(self) -> None:
+        """Return once nothing of that kind keeps the line from being opened."""
+        await self.lent.wait_unstuck()
+
     def owed(self, unit: str | None = None) -> Sequence[Exchange]:
         """Return the exchanges whose replies may still arrive and disturb `unit`."""
         return self.lent.owed(unit)

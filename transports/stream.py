@@ -106,6 +106,8 @@ class StreamTransport:
     """
 
     max_in_flight: int = 1
+    #: Nothing here blocks in a call that cannot be ended.
+    stuck: bool = False
 
     def __init__(
         self,
@@ -274,6 +276,10 @@ class StreamTransport:
                 await self._cross(fence)
             case Resync.FENCE | Resync.CLEAR_AND_FENCE | Resync.DRAIN:
                 await self._drain()
+
+    async def wait_unstuck(self) -> None:
+        """Return at once."""
+        await trio.lowlevel.checkpoint()
 
     async def wait_lost(self) -> None:
         """Return when the far end is found gone while the line is idle."""

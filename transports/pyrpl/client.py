@@ -109,6 +109,8 @@ class PyrplTransport:
     """
 
     max_in_flight: int = MAX_IN_FLIGHT
+    #: Nothing here blocks in a call that cannot be ended.
+    stuck: bool = False
 
     def __init__(
         self,
@@ -250,6 +252,10 @@ class PyrplTransport:
         del fence
         if self.state is LineState.CLOSED:
             raise LineClosedError("the line is not open", address=self.key)
+        await trio.lowlevel.checkpoint()
+
+    async def wait_unstuck(self) -> None:
+        """Return at once."""
         await trio.lowlevel.checkpoint()
 
     async def wait_lost(self) -> None:
