@@ -51,6 +51,10 @@ class FaultKind(Enum):
     """Every write to the recording fails, for `for_s` seconds."""
     DISK_FULL = "disk_full"
     """Every write to the recording finds no space, for `for_s` seconds."""
+    SLOW_JOURNAL = "slow_journal"
+    """Every write to the journal takes `by_s` seconds, for `for_s` seconds; names nothing."""
+    JOURNAL_FULL = "journal_full"
+    """Every write to the journal finds no space, for `for_s` seconds; names nothing."""
 
 
 @frozen(kw_only=True)
@@ -61,7 +65,7 @@ class PlannedFault:
         at_s: When, in seconds from the start of the simulation.
         kind: What.
         target: The bus it concerns, "actor.NAME" for the crash of a task of yours, or the
-            recording for sink faults; "" for the wall clock.
+            recording for sink faults; "" for the wall clock and the journal.
         unit: Which unit's replies or silence, where several share the bus; "" for all.
         for_s: How long, in seconds, for faults that last.
         by_s: By how much, in seconds, for delays and steps.
@@ -112,6 +116,8 @@ HEAVY: Final[Mapping[FaultKind, FaultRate]] = {
     FaultKind.SLOW_SINK: FaultRate(per_hour=4, for_s=(1, 20), by_s=(0.1, 3.0)),
     FaultKind.FAILING_SINK: FaultRate(per_hour=3, for_s=(0.1, 5)),
     FaultKind.DISK_FULL: FaultRate(per_hour=3, for_s=(0.1, 20)),
+    FaultKind.SLOW_JOURNAL: FaultRate(per_hour=12, for_s=(1, 20), by_s=(0.01, 8.0)),
+    FaultKind.JOURNAL_FULL: FaultRate(per_hour=12, for_s=(0.1, 20)),
 }
 """A bench at its worst: every line in trouble every minute."""
 
@@ -124,6 +130,9 @@ LEVELS: Final[Mapping[str, Mapping[FaultKind, FaultRate]]] = {
 
 OF_SINKS: Final = (FaultKind.SLOW_SINK, FaultKind.FAILING_SINK, FaultKind.DISK_FULL)
 """The faults that name a recording."""
+
+OF_JOURNAL: Final = (FaultKind.SLOW_JOURNAL, FaultKind.JOURNAL_FULL)
+"""The faults that meet the journal."""
 
 OF_REPLIES: Final = (
     FaultKind.LATE,
@@ -226,7 +235,7 @@ class FaultPlan:
 
 def _targets(kind: FaultKind, tree: TreeSpec) -> Sequence[str]:
     buses = [each.name for each in tree.buses]
-    if kind is FaultKind.CLOCK_STEP:
+    if kind is FaultKind.CLOCK_STEP or kind in OF_JOURNAL:
         return ("",)
     if kind in OF_SINKS:
         return [each.name for each in tree.recordings]

@@ -14,11 +14,13 @@ from typing import Final
 from attrs import define, field, frozen
 
 from actors import (
+    Batch,
     BreakerChanged,
     BreakerPolicy,
     BreakerState,
     BusOpened,
     Cause,
+    Chain,
     ChildEnded,
     ChildRestarting,
     ChildStarted,
@@ -30,16 +32,23 @@ from actors import (
     InstrumentIdentified,
     InstrumentQuarantined,
     Intensity,
+    JournalRow,
     LaneRearmed,
     LaneTripped,
+    Replay,
     SafeStateDue,
     SafeStateFailed,
     SafeStateReached,
     Setting,
     SupervisorGaveUp,
+    first_seal,
 )
+from recorder import BEHIND_S
 
 from .spec import TreeSpec
+
+SIMULATED: Final = "simulation"
+"""The run that the journal of a simulation is of."""
 
 PLANNED_CRASH: Final = "a planned crash"
 """The text of the failures that a fault plan causes; any other failure is a violation."""
@@ -68,6 +77,11 @@ PLANNED_ONLY: Final = "no crash but planned ones"
 RESTART_ORDER: Final = "children stop in reverse and start in order"
 INTENSITY: Final = "a supervisor bears its intensity, and no more"
 NOTHING_LEFT: Final = "nothing is left after stop"
+JOURNAL_CHAIN: Final = "the journal's batches follow one another"
+JOURNAL_TABLE: Final = "the journal, replayed, obeys the table"
+JOURNAL_FIRST: Final = "nothing hazardous is sent before it is in the journal"
+JOURNAL_SOON: Final = "the journal is at most 100 ms behind"
+JOURNAL_ENDS: Final = "every journaled command has one outcome"
 
 _NEXT: Final = {
     CommandState.QUEUED: (CommandState.DISPATCHED, CommandState.FAILED),
@@ -179,6 +193,7 @@ class Invariants:
         restarts: How often children were started again.
         openings: How often breakers opened.
         gave_up: The supervisors that gave up.
+        journal: What is in the journal, as it is on its disk.
     """
 
     def __init__(self, spec: TreeSpec, prompt_s: float) -> None:
@@ -192,7 +207,8 @@ class Invariants:
         self.restarts = 0
         self.openings = 0
         self.gave_up: set[str] = set()
-        self._last_seq = 0
+        self.journal = Replay()
+        self._chain = Chain(first_seal(spec.name, SIMULATED))
         self._alive: dict[int, _Life] = {}
         self._in_flight: dict[str, int] = {}
         # What each request was answered with, by bus and the instant it was sent, in ns.
@@ -327,6 +343,33 @@ class Invariants:
             if place.bus == bus and asked in place.hazards:
                 self._hazard(name, place, asked, at_s)
 
+    def see_batch(self, batch: Batch, at_s: float, *, calm: bool) -> None:
+        """Take a batch of the journal; `calm` says that nothing has kept it from its disk."""
+        why = self._chain.check(batch)
+        self.expect(why is None, at_s, JOURNAL_CHAIN, why or "")
+        for cells in batch.cells:
+            row = JournalRow.from_cells(cells)
+            trouble = self.journal.step(row)
+            self.expect(trouble is None, at_s, JOURNAL_TABLE, trouble or "")
+            if calm:
+                behind_s = at_s - row.mono_ns / 1e9
+                self.expect(
+                    behind_s <= BEHIND_S + _ROUNDING_S,
+                    at_s,
+                    JOURNAL_SOON,
+                    f"a row of {row.instrument} was written {behind_s:.3f} s after it was taken",
+                )
+
+    def finish_journal(self, at_s: float) -> None:
+        """Check what must be true of a journal that was written to its end."""
+        left = list(self.journal.open)
+        self.expect(
+            not left,
+            at_s,
+            JOURNAL_ENDS,
+            f"{len(left)} commands are open in the journal: {left[:5]}",
+        )
+
     def finish(self, at_s: float) -> None:
         """Check what must be true once the tree has stopped."""
         self._move_on(at_s)
@@ -428,8 +471,17 @@ class Invariants:
             text = f"{event.bus}: command {event.seq} was sent while {other} was in flight"
             self._note(at_s, ONE_IN_FLIGHT, text)
         self._in_flight[event.bus] = event.seq
+        if event.urgent:
+            return
+        if event.hazardous:
+            self.expect(
+                event.seq in self.journal.open,
+                at_s,
+                JOURNAL_FIRST,
+                f"{event.instrument}: {event.command} was sent as number {event.seq}",
+            )
         place = self._places.get(event.instrument)
-        if place is None or event.urgent:
+        if place is None:
             return
         self._check_open(event, at_s, "sent")
         self.checked[IDENTITY_FIRST] += 1

@@ -22,17 +22,17 @@ from typing import Any, Final, TypeGuard, TypeVar, cast
 import trio
 from attrs import define, evolve, field, frozen
 
-from actors import CommandMoved, CommandState, Event, Instrument, Parameter
-from recorder import AcquisitionSummary, Counts, SampleSink
+from actors import Chain, CommandMoved, CommandState, Event, Instrument, Parameter, first_seal
+from recorder import AcquisitionSummary, Counts, Journal, SampleSink, keep_journal
 from transports import ByteStream, DeviceModel, SimLine, install_clock
 
 from .config import load_config
-from .faultplan import OF_SINKS, FaultKind, FaultPlan, PlannedFault
-from .invariants import NOTHING_LEFT, PLANNED_CRASH, Invariants, Violation
+from .faultplan import OF_JOURNAL, OF_SINKS, FaultKind, FaultPlan, PlannedFault
+from .invariants import NOTHING_LEFT, PLANNED_CRASH, SIMULATED, Invariants, Violation
 from .opening import open_tree
 from .repeatable import SimulationError, repeatable
 from .spec import TreeSpec
-from .stage import FaultySink, FragileStream, SlowableClock, WitnessedLine
+from .stage import FaultyDisk, FaultySink, FragileStream, SlowableClock, WitnessedLine
 from .tree import Tree
 
 D = TypeVar("D", bound=Instrument)
@@ -125,6 +125,9 @@ class Bench:
         # Planned crashes of tasks of yours that have not happened yet, by "actor.NAME".
         self._doom: dict[str, _Doom] = {f"actor.{each.name}": _Doom() for each in spec.actors}
         self._sinks: dict[str, list[FaultySink]] = {}
+        self._disk = FaultyDisk(
+            self.invariants, self.clock, Chain(first_seal(spec.name, SIMULATED))
+        )
 
     def __repr__(self) -> str:
         """Return the seed and the tree."""
@@ -207,7 +210,7 @@ class Bench:
         self.invariants.see(bus, asked, at_ns, answers)
 
     def _check(self, fault: PlannedFault) -> None:
-        if fault.kind is FaultKind.CLOCK_STEP:
+        if fault.kind is FaultKind.CLOCK_STEP or fault.kind in OF_JOURNAL:
             return
         if fault.kind in OF_SINKS:
             known = [*self._sinks, *(each.name for each in self._spec.recordings)]
@@ -227,6 +230,8 @@ class Bench:
         self._trace.add(round(at_s * 1e9), repr(fault))
         if fault.kind is FaultKind.CLOCK_STEP:
             self.clock.utc_offset_ns += round(fault.by_s * 1e9)
+        elif fault.kind in OF_JOURNAL:
+            await self._disk.suffer(fault)
         elif fault.kind in OF_SINKS:
             async with trio.open_nursery() as nursery:
                 for sink in self._sinks.get(fault.target, ()):
@@ -245,9 +250,17 @@ class Bench:
         before = trio.lowlevel.current_statistics().tasks_living
         invariants = self.invariants
         failure: BaseException | None = None
+        journal: Journal | None = None
         with trio.move_on_after(limit_s) as limit:
             async with (
-                open_tree(self._staged(spec), sim=True, stage=self, observer=self.observe) as tree,
+                keep_journal(Journal(self._disk, tree=spec.name)) as journal,
+                open_tree(
+                    self._staged(spec),
+                    sim=True,
+                    stage=self,
+                    observer=self.observe,
+                    journal=journal,
+                ) as tree,
                 trio.open_nursery() as nursery,
             ):
                 self.tree = tree
@@ -269,6 +282,8 @@ class Bench:
             raise SimulationError(f"seed {self.seed}: not done after {limit_s:g} simulated seconds")
         now_s = trio.current_time()
         invariants.finish(now_s)
+        if journal is not None and not journal.waiting:
+            invariants.finish_journal(now_s)
         left = trio.lowlevel.current_statistics().tasks_living - before
         invariants.expect(left == 0, now_s, NOTHING_LEFT, f"{left} tasks go on")
         invariants.expect(

@@ -10,8 +10,8 @@ from typing import Final, TypeVar, TypeVarTuple
 import trio
 from attrs import define, field
 
-from actors import Sample
-from recorder import SampleSink
+from actors import Chain, JournalRow, Sample
+from recorder import GATHER_S, RETRY_S, SampleSink
 from transports import (
     ByteStream,
     DeviceModel,
@@ -22,7 +22,7 @@ from transports import (
 )
 
 from .faultplan import FaultKind, PlannedFault
-from .invariants import PLANNED_CRASH
+from .invariants import PLANNED_CRASH, Invariants
 from .repeatable import JumpingClock
 
 T = TypeVar("T")
@@ -255,6 +255,53 @@ class SlowableClock(VirtualClock):
             if spent_s:
                 with trio.CancelScope(shield=not abandon_on_cancel):
                     await trio.sleep(spent_s)
+
+
+@define(eq=False)
+class FaultyDisk:
+    """What a simulated journal is written to: no file, but eyes that check each batch.
+
+    Attributes:
+        chain: How far the journal goes.
+        troubled: How many faults stand in the way now.
+    """
+
+    _invariants: Invariants
+    _clock: SlowableClock
+    chain: Chain
+    troubled: int = 0
+    _slow_s: float = 0.0
+    _full: int = 0
+    # Until when rows may be late after a fault, in simulated seconds.
+    _late_until_s: float = 0.0
+
+    async def suffer(self, fault: PlannedFault) -> None:
+        """Be slow or full for as long as the fault lasts."""
+        full = fault.kind is FaultKind.JOURNAL_FULL
+        self.troubled += 1
+        self._full += full
+        self._slow_s += 0.0 if full else fault.by_s
+        await trio.sleep(fault.for_s)
+        self.troubled -= 1
+        self._full -= full
+        self._slow_s -= 0.0 if full else fault.by_s
+        # What was begun takes its time yet, and who failed waits before the next try.
+        self._late_until_s = trio.current_time() + fault.by_s + RETRY_S + GATHER_S
+
+    def append(self, rows: Sequence[JournalRow], *, durable: bool) -> None:
+        """Take a batch, unless a fault stands in the way."""
+        del durable
+        now_s = trio.current_time()
+        self._clock.spent_s += max(0.0, self._slow_s)
+        if self._full:
+            raise OSError(28, "No space left on device")
+        batch = self.chain.link(rows)
+        self.chain.follow(batch)
+        calm = not self.troubled and now_s > self._late_until_s
+        self._invariants.see_batch(batch, now_s, calm=calm)
+
+    def close(self) -> None:
+        """Do nothing: there is no file."""
 
 
 @define(eq=False)

@@ -25,7 +25,7 @@ from .events import (
     SourceReturned,
 )
 from .extras import need
-from .journal import BEHIND_S, Journal, JournalStore, keep_journal, open_journal
+from .journal import BEHIND_S, GATHER_S, RETRY_S, Journal, JournalStore, keep_journal, open_journal
 from .journal_file import (
     JOURNAL_FILE,
     FinishedJournal,
@@ -62,8 +62,10 @@ from .writing import write_arrow, write_csv, write_jsonl, write_parquet
 
 __all__ = [
     "BEHIND_S",
+    "GATHER_S",
     "GRACE_S",
     "JOURNAL_FILE",
+    "RETRY_S",
     "AcquisitionSummary",
     "ArrowSink",
     "BatchStream",

@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
 from collections import defaultdict
@@ -71,7 +70,7 @@ CLOSE_S: Final = 5.0
 """How long the last rows may take to be written, in seconds."""
 
 COUNT_S: Final = 60.0
-"""How often reads that were only counted are written down, in seconds."""
+"""How often reads that were only counted are written down at most, in seconds."""
 
 KEPT: Final = 10_000
 """How many rows wait for a disk that does not take them."""
@@ -145,9 +144,13 @@ class Journal:
         self._awaited: dict[int, ReplyChannel[str | None]] = {}
         self._reads: defaultdict[str, _Reads] = defaultdict(_Reads)
         self._count_at_s = trio.current_time() + COUNT_S
-        self._bell = trio.Event()
-        self._haste = trio.Event()
+        self._bell = trio.lowlevel.ParkingLot()
+        # Where rows wait for others, unless somebody waits for them.
+        self._gathering = trio.lowlevel.ParkingLot()
+        self._hurried = False
         self._ending = trio.Event()
+        # When the write that goes on began, in Trio time.
+        self._writing_s: float | None = None
         self._limiter = trio.CapacityLimiter(1)
         # What happened since it failed: when it did, and what was left out.
         self._failed_ns: int | None = None
@@ -194,7 +197,7 @@ class Journal:
             raise LedgerError(self.failing)
         self.note(queued)
         told = self._awaited[queued.seq] = ReplyChannel[str | None]()
-        self._haste.set()
+        self._hurry()
         try:
             why: str | None = _STALLED
             with trio.move_on_after(STALL_S):
@@ -233,18 +236,18 @@ class Journal:
 
     def note_failed_read(self, failed: CommandMoved) -> None:
         """Count a read that failed, and take it down unless that was its caller's wish."""
-        self._reads[failed.instrument].failed += 1
+        self._reads_of(failed.instrument).failed += 1
         if failed.cause not in _CALLERS_OWN:
             self._take_if_room(_command_row(failed, RowKind.READ))
 
     def count_read(self, instrument: str) -> None:
         """Count a read that gave its value."""
-        self._reads[instrument].completed += 1
+        self._reads_of(instrument).completed += 1
 
     def note_refused(self, refused: CommandRefused) -> None:
         """Take down that a command was not accepted; count it if it was a read."""
         if not refused.writes and not self._everything:
-            self._reads[refused.instrument].refused += 1
+            self._reads_of(refused.instrument).refused += 1
             return
         self._take_if_room(
             JournalRow(
@@ -322,7 +325,10 @@ class Journal:
 
     def _take(self, row: JournalRow) -> None:
         self._waiting.append(row)
-        self._bell.set()
+        self._bell.unpark_all()
+        began_s = self._writing_s
+        if began_s is not None and trio.current_time() > began_s + STALL_S:
+            self._fail(_STALLED)
 
     def _lose(self) -> None:
         self.lost += 1
@@ -335,9 +341,7 @@ class Journal:
         try:
             while self._waiting or not self._ending.is_set():
                 await self._gather()
-                self._count_reads()
-                if self._waiting:
-                    await self._write()
+                await self._write()
                 if self.failing is not None:
                     if self._ending.is_set():
                         break
@@ -350,30 +354,33 @@ class Journal:
 
     def end(self) -> None:
         """Write what is left, and end."""
-        self._count_at_s = -math.inf
         self._count_reads()
         self._take(self._note_row(RowKind.ENDED, f"ended by process {os.getpid()}"))
         self._ending.set()
-        self._haste.set()
+        self._hurry()
+
+    def _hurry(self) -> None:
+        self._hurried = True
+        self._gathering.unpark_all()
 
     async def _gather(self) -> None:
         """Wait until there is something to write, and for others that may share its batch."""
-        if not self._waiting:
-            self._bell = trio.Event()
-            with trio.CancelScope(deadline=self._count_at_s):
-                await self._bell.wait()
-        if len(self._waiting) < _AT_ONCE:
-            with trio.move_on_after(GATHER_S):
-                await self._haste.wait()
-        if not self._ending.is_set():
-            self._haste = trio.Event()
+        while not self._waiting:
+            await self._bell.park()
+        clock = current_clock()
+        until_s = clock.now_s() + GATHER_S
+        while not self._hurried and len(self._waiting) < _AT_ONCE and clock.now_s() < until_s:
+            await clock.park_until(self._gathering, until_s)
+        self._hurried = self._ending.is_set()
+
+    def _reads_of(self, instrument: str) -> _Reads:
+        if trio.current_time() >= self._count_at_s:
+            self._count_reads()
+        return self._reads[instrument]
 
     def _count_reads(self) -> None:
-        """Take down now and then how many reads there were."""
-        now_s = trio.current_time()
-        if now_s < self._count_at_s:
-            return
-        self._count_at_s = now_s + COUNT_S
+        """Take down how many reads there were since the last time."""
+        self._count_at_s = trio.current_time() + COUNT_S
         for instrument, reads in self._reads.items():
             text = (
                 f"{reads.completed} reads completed, {reads.failed} failed, "
@@ -386,21 +393,18 @@ class Journal:
         rows = self._waiting[:_AT_ONCE]
         entered = [row.seq for row in rows if row.state is CommandState.QUEUED and row.seq]
         durable = not self._awaited.keys().isdisjoint(entered)
-        error: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_stall)
-            try:
-                await current_clock().run_sync(
-                    partial(self._store.append, rows, durable=durable),
-                    limiter=self._limiter,
-                    abandon_on_cancel=True,
-                )
-            except (OSError, sqlite3.Error, TargetExistsError) as refused:
-                error = refused
-            nursery.cancel_scope.cancel()
-        if error is not None:
-            self._fail(getattr(error, "strerror", None) or str(error))
+        self._writing_s = trio.current_time()
+        try:
+            await current_clock().run_sync(
+                partial(self._store.append, rows, durable=durable),
+                limiter=self._limiter,
+                abandon_on_cancel=True,
+            )
+        except (OSError, sqlite3.Error, TargetExistsError) as refused:
+            self._fail(getattr(refused, "strerror", None) or str(refused))
             return
+        finally:
+            self._writing_s = None
         del self._waiting[: len(rows)]
         self._tell(None, entered)
         if self.failing is not None or self._lost_rows:
@@ -412,10 +416,6 @@ class Journal:
             told = self._awaited.pop(seq, None)
             if told is not None:
                 told.send(why)
-
-    async def _watch_stall(self) -> None:
-        await trio.sleep(STALL_S)
-        self._fail(_STALLED)
 
     def _fail(self, reason: str) -> None:
         if self.failing is None:

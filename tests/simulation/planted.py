@@ -17,6 +17,7 @@ from attrs import evolve, frozen
 
 import actors.bus
 import actors.supervisor
+import recorder.journal
 import transports.line_state
 from actors import (
     Breaker,
@@ -24,6 +25,7 @@ from actors import (
     BreakerState,
     Bus,
     Cause,
+    CommandMoved,
     Plan,
     Priority,
     RefusedError,
@@ -37,6 +39,7 @@ from actors.safety import Safety
 from actors.upkeep import Upkeep
 from benchtree import exercise, invariants
 from benchtree.simulate import Bench, Report, simulate
+from recorder import Journal
 from recorder.summary import Ledger
 from transports import LineEvent, LineState, StreamTransport
 
@@ -333,6 +336,54 @@ class untripped:  # noqa: N801 - reads as a context manager
             self.member.tripped = self.tripped
 
 
+def hazard_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hazardous command does not wait for its row."""
+
+    async def broken(self: Journal, queued: CommandMoved) -> None:
+        await trio.lowlevel.checkpoint()
+        self.note(queued)
+
+    monkeypatch.setattr(Journal, "enter", broken)
+
+
+def rows_written_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that could not be written are taken down once more."""
+    fail: Any = vars(Journal)["_fail"]
+
+    def broken(self: Any, reason: str) -> None:
+        self._waiting += self._waiting[:3]
+        fail(self, reason)
+
+    monkeypatch.setattr(Journal, "_fail", broken)
+
+
+def rows_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there is no room for is left out row by row."""
+    note = Journal.note
+
+    def broken(self: Journal, moved: CommandMoved) -> None:
+        if self.waiting < 2:
+            note(self, moved)
+
+    monkeypatch.setattr(Journal, "note", broken)
+
+
+def outcome_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that its caller took back is not ended in the journal."""
+    note = Journal.note
+
+    def broken(self: Journal, moved: CommandMoved) -> None:
+        if moved.cause is not Cause.WITHDRAWN:
+            note(self, moved)
+
+    monkeypatch.setattr(Journal, "note", broken)
+
+
+def journal_dawdles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows wait for others for longer than they may."""
+    monkeypatch.setattr(recorder.journal, "GATHER_S", 0.15)
+
+
 def share_a_breaker(seed: int) -> Report:
     """Simulate many exchanges at once behind one breaker, as on a multiplexed worker."""
 
@@ -388,5 +439,10 @@ BUGS = (
     Bug("open breaker accepts", open_accepts, (invariants.OPEN_REFUSES,)),
     Bug("hazardous setting restored", hazard_restored, (invariants.HAZARD_ASKED,)),
     Bug("queue kept while away", away_waits, (invariants.PROMPT,)),
+    Bug("hazardous command unwritten", hazard_unwritten, (invariants.JOURNAL_FIRST,)),
+    Bug("journal rows written twice", rows_written_twice, (invariants.JOURNAL_TABLE,)),
+    Bug("journal rows left behind", rows_left_behind, (invariants.JOURNAL_TABLE,)),
+    Bug("outcome left out of the journal", outcome_unwritten, (invariants.JOURNAL_ENDS,)),
+    Bug("journal dawdles", journal_dawdles, (invariants.JOURNAL_SOON,)),
     Bug("emergency does not trip", emergencies_wait, (exercise.TRIPPED,)),
 )

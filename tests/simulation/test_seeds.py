@@ -10,6 +10,8 @@ from collections.abc import Callable
 import pytest
 from attrs import frozen
 
+from benchtree.faultplan import LEVELS
+
 from .bench import run_seed
 
 PROCESSES = 2
@@ -60,7 +62,7 @@ def check_seeds(
     hours = sum(each.simulated_s for each in told) / 3600
     note("seeds", f"{seeds} seeds, {hours:.1f} simulated hours in {took_s:.0f} s")
     assert {each.seed: each.violations for each in told if each.violations} == {}
-    assert len(faults) == 18
+    assert len(faults) == len(LEVELS["heavy"])
     assert all(count > 0 for count in checked.values())
     assert len(checked) >= 25
     return took_s
