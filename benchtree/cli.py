@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import trio
+from attrs import evolve
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
@@ -86,6 +87,8 @@ def run(
     runs: Path = Path("runs"),
     plain: bool = False,
     verbose: bool = False,
+    wait: Annotated[bool, Parameter(negative=())] = False,
+    priority: int | None = None,
 ) -> int:
     """Run a bench until Ctrl-C, and record.
 
@@ -96,10 +99,22 @@ def run(
         runs: The folder of all runs; each run makes a new folder in it.
         plain: Write log lines instead of a live table, as when the output is no terminal.
         verbose: Log routine events too.
+        wait: Wait for ports that other trees have, and say who has them.
+        priority: How important this tree is among those of the machine: with --wait, one of a
+            lower priority hands its port over, everything on it safe.
     """
     if for_s is not None and not 0.0 < for_s < float("inf"):
         return _complain(f"benchtree: --for is {for_s:g}; it must be above 0 seconds", USAGE)
     config = load_config(file)
+    tree = config.tree
+    config = evolve(
+        config,
+        tree=evolve(
+            tree,
+            wait=wait or tree.wait,
+            priority=tree.priority if priority is None else priority,
+        ),
+    )
     if sim:
         check_simulation(config)
     console = Console()

@@ -271,6 +271,8 @@ class _Reading:
         return TreeSpec(
             name=tree.name,
             drain_s=tree.drain_s,
+            priority=tree.priority,
+            wait=tree.wait,
             journal=tree.journal,
             buses=buses,
             instruments=instruments,

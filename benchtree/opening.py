@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import trio
+from attrs import evolve
 
 from actors import Observer, current_clock
 from recorder import Journal
@@ -27,6 +28,8 @@ async def open_tree(
     source: str | Path | TreeSpec | None = None,
     *,
     sim: bool = False,
+    wait: bool | None = None,
+    priority: int | None = None,
     observer: Observer | None = None,
     journal: Journal | None = None,
     stage: Stage | None = None,
@@ -41,6 +44,9 @@ async def open_tree(
     Args:
         source: A configuration file, a specification, or None for an empty tree.
         sim: Put every driver's own device model on its bus instead of the real one.
+        wait: Whether to wait for ports that other trees have; None for what `source` says.
+        priority: How important the tree is: while it waits, one of a lower priority hands its
+            port over, everything on it safe. None for what `source` says.
         observer: Sees every event of the tree from the very first on.
         journal: Takes down what happens to commands; open it before and close it after, as
             `async with open_journal(...) as journal, open_tree(..., journal=journal)` does.
@@ -48,7 +54,7 @@ async def open_tree(
 
     Raises:
         ConfigError: The file has mistakes; all are listed.
-        PortOwnedError: Another tree has one of the buses.
+        PortOwnedError: Another tree has one of the buses, and `wait` is False.
         SupervisionError: A required bus or a child failed to start.
         SystemExit: After the tree stopped because of a signal: 130 or 143.
     """
@@ -58,6 +64,11 @@ async def open_tree(
         spec = TreeSpec()
     else:
         spec = (await current_clock().run_sync(load_config, Path(source))).tree
+    spec = evolve(
+        spec,
+        wait=spec.wait if wait is None else wait,
+        priority=spec.priority if priority is None else priority,
+    )
     tree = Tree(spec, sim=sim, stage=stage, ledger=journal)
     failure: BaseException | None = None
     heed = trio.CancelScope(shield=True)

@@ -51,7 +51,7 @@ from recorder import (
     pipe,
     record,
 )
-from transports import TransportError
+from transports import PortOwnedError, TransportError
 
 from .config import Config
 from .logs import Logbook
@@ -205,8 +205,12 @@ class BenchRun:
                         await self._work(tree, recordings, for_s, beside)
                 finally:
                     self._note_stop(tree)
-        except SystemExit:
-            pass  # a signal stopped the tree; `_note_stop` has its number
+        except SystemExit as leaving:
+            # A signal stopped the tree, perhaps before it was open.
+            if self._signal is None and isinstance(leaving.code, int):
+                self._signal = signal.Signals(leaving.code - 128)
+        except PortOwnedError as error:
+            self.note(f"{describe(error)}; --wait waits for it, and --priority can take it over")
         except (ActorError, TransportError) as error:
             self.note(describe(error))
         except Exception as error:  # noqa: BLE001 - the run is closed and says what it was

@@ -16,8 +16,10 @@ import trio
 from attrs import asdict
 
 from actors import (
+    BusLent,
     BusLost,
     BusOpened,
+    BusReturned,
     ChildEnded,
     ChildRestarting,
     Event,
@@ -26,6 +28,7 @@ from actors import (
     InstrumentQuarantined,
     LaneRearmed,
     LaneTripped,
+    LeaseEvent,
     SafeStateFailed,
     SafeStateOwed,
     SafeStateReached,
@@ -47,8 +50,10 @@ EVENTS_FILE: Final = "events.jsonl"
 """The events of a run, in its folder."""
 
 _KEPT: Final = (
+    BusLent,
     BusLost,
     BusOpened,
+    BusReturned,
     ChildRestarting,
     IdentityMismatch,
     InstrumentIdentified,
@@ -57,6 +62,7 @@ _KEPT: Final = (
     JournalRestored,
     LaneRearmed,
     LaneTripped,
+    LeaseEvent,
     RecordingEnded,
     RecordingStarted,
     SafeStateFailed,

@@ -77,6 +77,8 @@ class TreeTable:
 
     name: str = "bench"
     drain_s: float = field(default=DRAIN_S, validator=validators.ge(0.0))
+    priority: int = 0
+    wait: bool = False
     journal: JournalDetail = "writes"
 
 
