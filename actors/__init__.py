@@ -29,6 +29,8 @@ from .errors import (
     SupervisionError,
 )
 from .events import (
+    AttemptBegun,
+    AttemptFailed,
     BreakerChanged,
     BusAwaited,
     BusLent,
@@ -93,10 +95,12 @@ from .member import (
     Script,
     Service,
 )
+from .operation import Overlap, Progress
 from .parameter import Action, Assignment, Parameter, Reading, Setting
 from .polling import BusPoll, Polls
 from .reply import ReplyChannel
 from .restart import Intensity, Restart, Strategy
+from .retry import RetryPolicy
 from .sample import Sample, SampleKey, Value, Waveform
 from .supervisor import (
     ChildInfo,
@@ -120,6 +124,8 @@ __all__ = [
     "ActorError",
     "AskError",
     "Assignment",
+    "AttemptBegun",
+    "AttemptFailed",
     "Batch",
     "Breaker",
     "BreakerChanged",
@@ -196,10 +202,12 @@ __all__ = [
     "Observer",
     "OnReconnect",
     "Outcome",
+    "Overlap",
     "Parameter",
     "Plan",
     "Polls",
     "Priority",
+    "Progress",
     "ReadFailed",
     "Reading",
     "Reads",
@@ -208,6 +216,7 @@ __all__ = [
     "Replay",
     "ReplyChannel",
     "Restart",
+    "RetryPolicy",
     "RowKind",
     "SafeOutcome",
     "SafeStateDue",

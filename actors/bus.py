@@ -1,55 +1,42 @@
 """The bus actor: one task that owns one line and everything that waits for it.
 
 Rules:
-1. One exchange at a time, whoever asks; lanes take turns.
-2. Driving an instrument safe goes before everything else.
-3. Whatever happens, every accepted command is resolved once.
-4. Line faults feed the breakers; exceptions in code leave `run` and are crashes.
+1. Whatever happens, every accepted command is resolved once.
+2. Line faults feed the breakers; exceptions in code leave `run` and are crashes.
+3. What is part of one thing is tripped, driven safe and rearmed together.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import (
-    Awaitable,
-    Callable,
     Collection,
-    Generator,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
-from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
 import trio
 from attrs import frozen
 
-from transports import BusProfile, LineState, Reply, Transport, TransportError
+from transports import BusProfile, LineState, Transport
 
 from .breaker import Breaker, BreakerPolicy, BreakerState
-from .command import Outcome, Plan, Priority
-from .errors import DeviceError, RefusedError
+from .command import Plan, Priority
+from .dispatch import Dispatch
+from .errors import RefusedError
 from .events import Events, LaneRearmed, LaneTripped
-from .exchanges import Exchanges, line_fault
-from .faults import FRAMING, REJECTED, Cause, Fault
+from .faults import Cause
 from .intake import Intake
 from .lease import LeaseBook
 from .ledger import Ledger
 from .member import Device, InstrumentStatus, Member, MemberPolicy, SafeOutcome, Service
 from .reply import ReplyChannel
-from .safety import Safety
 from .supervisor import Started
 from .ticket import Ticket
-from .upkeep import Upkeep
 
 T = TypeVar("T")
-
-
-class _NotSentError(Exception):
-    """The command was resolved or put back before its first byte; there is nothing to do."""
 
 
 @frozen(kw_only=True)
@@ -124,29 +111,16 @@ class Bus:
             ledger=ledger,
             leases=leases or LeaseBook(),
         )
-        self._exchanges = Exchanges(transport, self._intake, self._uncut)
-        self._safety = Safety(self._intake, self._exchanges)
-        self._upkeep = Upkeep(transport, self._intake, self._exchanges, self._safety)
+        self._dispatch = Dispatch(
+            transport, profile, self._intake, trip=self.trip, random=self._random
+        )
         # Why commands are refused though the bus runs, or None.
         self._refusing: str | None = None
-        # What the task works on now, while it works on a command.
-        self._flight: Ticket[Any] | None = None
-        # Ends the work in hand when something urgent cannot wait for it.
-        self._cut = trio.CancelScope()
-        # For whom the work in hand is urgent: nothing of its own cuts that short.
-        self._urgent: Member | None = None
-        # While connecting or getting into step, which what is urgent needs as well;
-        # and whether something urgent came meanwhile.
-        self._uncuttable = False
-        self._overtaken = False
         self._reached_once = False
-        self._probed_last = False
-        self._quiet = trio.Event()
         # Set while no incarnation runs: the line is closed.
         self._ended = trio.Event()
         self._ended.set()
         # Set once the line is closed for somebody else.
-        self._away = trio.Event()
         # Set when driving safe without a running actor has ended, while that goes on.
         self._alone: trio.Event | None = None
 
@@ -186,8 +160,8 @@ class Bus:
         breaker = Breaker(policy.breaker, self._random.random)
         member = Member(device, policy, lane, breaker, policy.expect)
         self._intake.members[device.name] = member
-        if self._upkeep.up:
-            self._upkeep.expect(member)
+        if self._dispatch.upkeep.up:
+            self._dispatch.upkeep.expect(member)
             self._intake.inbox.ring()
 
     def detach(self, name: str) -> None:
@@ -195,8 +169,8 @@ class Bus:
         member = self._intake.members.pop(name)
         self._intake.fail_all(member, Cause.STOPPED, "the instrument was removed")
         self._intake.inbox.remove_lane(member.lane)
-        self._safety.note_unsafe(member, "the instrument was removed")
-        self._upkeep.plan_probes()
+        self._dispatch.safety.note_unsafe(member, "the instrument was removed")
+        self._dispatch.upkeep.plan_probes()
 
     def replace(self, old: Device, new: Device) -> None:
         """Put another driver in the place of one; the device stays identified and in service.
@@ -221,10 +195,10 @@ class Bus:
 
     async def wait_drained(self) -> None:
         """Wait until nothing waits and nothing is in flight."""
-        while len(self._intake.inbox) or self._flight is not None:
-            if self._quiet.is_set():
-                self._quiet = trio.Event()
-            await self._quiet.wait()
+        while len(self._intake.inbox) or not self._dispatch.idle:
+            if self._dispatch.quiet.is_set():
+                self._dispatch.quiet = trio.Event()
+            await self._dispatch.quiet.wait()
 
     def settle(self, reason: str, *, for_good: bool) -> None:
         """Fail everything that waits; accept no more if `for_good`."""
@@ -232,7 +206,7 @@ class Bus:
             self._intake.down = reason
         for member in self._intake.members.values():
             self._intake.fail_all(member, Cause.STOPPED, reason)
-        self._quiet.set()
+        self._dispatch.quiet.set()
 
     def restart_delay_s(self) -> float:
         """Return how long a restart has to wait: not at all.
@@ -264,6 +238,9 @@ class Bus:
                     else member.breaker.retry_after_s(now_s),
                     waiting=len(member.lane),
                     safe_owed=member.safe_reason is not None,
+                    engaged=None
+                    if member.engagement is None
+                    else member.engagement.ticket.command.plan.name,
                 )
                 for member in self._intake.members.values()
             ),
@@ -271,9 +248,9 @@ class Bus:
         )
 
     def tickets(self) -> Sequence[Ticket[Any]]:
-        """Return the commands accepted and not finished: in flight first, then waiting."""
+        """Return the commands accepted and not finished: in hand first, then waiting."""
         waiting = [ticket for member in self._intake.members.values() for ticket in member.lane]
-        return waiting if self._flight is None else [self._flight, *waiting]
+        return [*self._dispatch.in_hand(), *waiting]
 
     async def submit(
         self,
@@ -283,6 +260,7 @@ class Bus:
         priority: Priority = Priority.NORMAL,
         wait: bool = True,
         watch_deadline: bool = True,
+        once: bool = False,
         caller: str | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket; see `Intake.submit`.
@@ -295,6 +273,7 @@ class Bus:
             priority=priority,
             wait=wait,
             watch_deadline=watch_deadline,
+            once=once,
             caller=caller,
         )
         if priority is Priority.EMERGENCY:
@@ -302,40 +281,67 @@ class Bus:
         return ticket
 
     def trip(self, name: str, reason: str) -> None:
-        """Let only reads pass from now on, and drive the instrument safe."""
-        member = self._intake.members[name]
+        """Let only reads pass from now on, and drive the instrument safe.
+
+        What it is a part of is tripped as a whole; see `Device.group`.
+        """
+        for member in self._together(name):
+            self._trip(member, reason)
+
+    def _together(self, name: str) -> Sequence[Member]:
+        """Return an instrument, and after it those that are parts of the same thing."""
+        first = self._intake.members[name]
+        group = first.device.group
+        if group is None:
+            return (first,)
+        others = [each for each in self._intake.members.values() if each is not first]
+        return (first, *(each for each in others if each.device.group == group))
+
+    def _trip(self, member: Member, reason: str) -> None:
         if member.tripped is not None:
-            self._safety.require_again(member)
+            self._dispatch.safety.require_again(member)
             return
         member.tripped = reason
-        failed = 0
+        name, failed = member.name, 0
+        engagement = member.engagement
+        if engagement is not None and engagement.ticket.command.plan.writes:
+            failed += not engagement.ticket.state.final
+            self._intake.call_off(member, Cause.TRIPPED, f"tripped by {reason}", at_all=True)
         for ticket in tuple(member.lane):
             command = ticket.command
             if command.plan.writes and command.priority is not Priority.EMERGENCY:
                 failed += self._intake.take_back(ticket, Cause.TRIPPED, f"tripped by {reason}")
         self.events.publish(LaneTripped(instrument=name, reason=reason, failed=failed))
-        self._safety.require(member, reason)
-        self._hurry(member)
+        self._dispatch.safety.require(member, reason)
+        self._dispatch.hurry(member)
 
     def rearm(self, name: str) -> None:
         """Let a tripped instrument take commands again, or one kept after a reconnect.
 
+        What it is a part of is rearmed as a whole; see `Device.group`.
+
         Raises:
             RefusedError: Driving it safe is still owed.
         """
-        member = self._intake.members[name]
-        if member.safe_reason is not None:
-            raise RefusedError(
-                f"it has not been driven safe yet after {member.safe_reason}",
-                cause=Cause.TRIPPED,
-                instrument=name,
-                command="rearm",
-            )
+        members = self._together(name)
+        for member in members:
+            if member.safe_reason is not None:
+                raise RefusedError(
+                    f"it has not been driven safe yet after {member.safe_reason}",
+                    cause=Cause.TRIPPED,
+                    instrument=member.name,
+                    command="rearm",
+                )
+        for member in members:
+            self._rearm(member)
+
+    def _rearm(self, member: Member) -> None:
+        name = member.name
         if member.tripped is not None:
             member.tripped = None
             self.events.publish(LaneRearmed(instrument=name))
         if member.answered and (not member.confirmed or member.unrestored):
-            self._upkeep.readmit(member)
+            self._dispatch.upkeep.readmit(member)
             self._intake.inbox.ring()
         member.confirmed = True
 
@@ -343,18 +349,21 @@ class Bus:
         """Trip instruments and drive them safe; say which could not be reached.
 
         Takes at most the profile's `safe_s`, whatever is cancelled meanwhile. What could
-        not be done stays owed: it comes first once the instrument is reached again.
+        not be done stays owed: it comes first once the instrument is reached again. What
+        is a part of the same thing as one of them is driven safe with it.
         """
         if self._intake.lent is not None:
             return [SafeOutcome(name, None) for name in names]  # they are in others' hands
         waiting: dict[str, ReplyChannel[str | None]] = {}
+        concerned = dict.fromkeys(each.name for first in names for each in self._together(first))
+        names = [*names, *(each for each in concerned if each not in names)]
         for name in names:
             member = self._intake.members[name]
-            self.trip(name, reason)
+            self._trip(member, reason)
             if member.safe_reason is not None:
                 member.safe_due = True
                 waiting[name] = member.safe_told
-                self._hurry(member)
+                self._dispatch.hurry(member)
         errors: dict[str, str | None] = dict.fromkeys(names)
         errors.update(dict.fromkeys(waiting, f"not within {self.profile.safe_s:g} s"))
 
@@ -378,12 +387,12 @@ class Bus:
         all the same.
         """
         self._intake.lent = to
-        self._away = trio.Event()
+        self._dispatch.away = trio.Event()
         for member in self._intake.members.values():
             self._intake.fail_all(member, Cause.LEASE, f"the port is lent to {to}")
         self._intake.inbox.ring()
         if not self._ended.is_set():
-            await self._away.wait()
+            await self._dispatch.away.wait()
 
     def take_back(self, rearm: Collection[str] = ()) -> None:
         """Use the port again: it is opened, and everybody on it identified.
@@ -398,39 +407,6 @@ class Bus:
                 self.events.publish(LaneRearmed(instrument=name))
         self._intake.inbox.ring()
 
-    async def _stay_away(self) -> None:
-        """Keep off the port."""
-        if self._upkeep.up or self.transport.state is not LineState.CLOSED:
-            self._upkeep.note_closed(f"the port is lent to {self._intake.lent}")
-            await self.transport.aclose()
-        self._away.set()
-        self._quiet.set()
-        await self._intake.inbox.wait()
-
-    def _hurry(self, member: Member) -> None:
-        """See to it that something urgent waits for one exchange at most."""
-        if self._uncuttable:
-            self._overtaken = True
-        elif self._urgent is not member:
-            latest = trio.current_time() + self.profile.emergency_wait_s
-            self._cut.deadline = min(self._cut.deadline, latest)
-        self._intake.inbox.ring()
-
-    @contextmanager
-    def _uncut(self) -> Generator[None]:
-        """Keep what is urgent from cutting the block short; end the work after it instead."""
-        self._overtaken = self._cut.deadline != math.inf
-        self._cut.deadline = math.inf
-        self._uncuttable = True
-        try:
-            yield
-        finally:
-            self._uncuttable = False
-        if self._overtaken and self._urgent is None:
-            self._cut.cancel()
-        elif self._overtaken:
-            self._cut.deadline = trio.current_time() + self.profile.emergency_wait_s
-
     @trio.lowlevel.enable_ki_protection
     async def run(self, started: Started) -> None:
         """Serve the bus until cancelled; what a `ChildSpec` starts."""
@@ -440,29 +416,37 @@ class Bus:
         self._intake.down = self._refusing
         try:
             async with trio.open_nursery() as nursery:
+                self._dispatch.begin(nursery)
                 nursery.start_soon(self._watch_line)
                 nursery.start_soon(self._intake.watch_deadlines)
                 if self._reached_once or not self.required:
                     started()
-                await self._serve(started)
+
+                def reached() -> None:
+                    if not self._reached_once:
+                        self._reached_once = True
+                        started()
+
+                await self._dispatch.serve(reached)
         except Exception as crash:
             self._crashed(crash)
             raise
         finally:
-            self._quiet.set()
+            self._dispatch.end()
+            self._dispatch.quiet.set()
             self._intake.breaker.cancel_probe(self._intake.breaker.epoch)
-            self._upkeep.note_closed("the bus stopped")
+            self._dispatch.upkeep.note_closed("the bus stopped")
             try:
                 await self.transport.aclose()
             finally:
                 self._ended.set()
-                self._away.set()
+                self._dispatch.away.set()
 
     def _crashed(self, crash: Exception) -> None:
         now_s = trio.current_time()
         reason = f"its actor crashed: {crash!r}"
         if self._intake.breaker.fail(self._intake.breaker.epoch, now_s):
-            self._upkeep.note_breaker(reason)
+            self._dispatch.upkeep.note_breaker(reason)
         retry_after_s = self._intake.breaker.retry_after_s(now_s)
         if retry_after_s is None:
             return
@@ -477,222 +461,11 @@ class Bus:
     async def _watch_line(self) -> None:
         """Wake the actor when the line is lost while idle."""
         while True:
-            await self._upkeep.opened.wait()
+            await self._dispatch.upkeep.opened.wait()
             await self.transport.wait_lost()
             if self.transport.state is LineState.CLOSED:
-                self._upkeep.opened = trio.Event()
+                self._dispatch.upkeep.opened = trio.Event()
                 self._intake.inbox.ring()
-
-    async def _serve(self, started: Started) -> None:
-        while True:
-            # One scope serves many pieces of work: it is renewed only once it was used.
-            with trio.CancelScope() as self._cut:
-                while not self._cut.cancel_called:
-                    await self._step()
-                    self._cut.deadline = math.inf
-                    if self._upkeep.up and not self._reached_once:
-                        self._reached_once = True
-                        started()
-
-    async def _step(self) -> None:
-        """Do the most urgent piece of work, or wait for some."""
-        if self._intake.lent is not None:
-            await self._stay_away()
-            return
-        if self.transport.state is LineState.CLOSED:
-            await self._reach()
-            return
-        emergency = self._intake.inbox.next_emergency()
-        if emergency is not None:
-            member = self._intake.members[emergency.command.instrument]
-            # Whoever answers there must be known before it is told anything.
-            if member.known:
-                await self._carry_out_next()
-            else:
-                await self._urgently(self._upkeep.bring_up, member)
-            return
-        unsafe = self._safety.next_unsafe()
-        if unsafe is not None:
-            await self._urgently(self._upkeep.drive_safe, unsafe)
-            return
-        # Probing and serving take turns, so that neither starves the other.
-        if self._upkeep.next_probe_s <= trio.current_time() and not self._probed_last:
-            self._probed_last = True
-            await self._upkeep.probe_next()
-            return
-        self._probed_last = False
-        if await self._carry_out_next():
-            return
-        self._quiet.set()
-        if self._upkeep.next_probe_s == math.inf:
-            await self._intake.inbox.wait()
-        else:
-            with trio.CancelScope(deadline=self._upkeep.next_probe_s):
-                await self._intake.inbox.wait()
-
-    async def _carry_out_next(self) -> bool:
-        ticket = self._intake.inbox.take_nowait()
-        if ticket is None:
-            return False
-        member = self._intake.members[ticket.command.instrument]
-        self._flight = ticket
-        try:
-            if ticket.command.priority is Priority.EMERGENCY:
-                await self._urgently(partial(self._carry_out, ticket=ticket), member)
-            else:
-                await self._carry_out(member, ticket)
-        except BaseException as why:
-            if not ticket.state.final:
-                self._intake.fail(ticket, *self._why_ended(why))
-            raise
-        finally:
-            self._flight = None
-            if ticket.command.priority is Priority.EMERGENCY:
-                # Whatever it wrote, a tripped instrument ends in its safe state.
-                self._safety.require_again(member)
-        return True
-
-    async def _urgently(self, work: Callable[[Member], Awaitable[None]], member: Member) -> None:
-        """Do urgent work for an instrument; others for whom something is urgent wait briefly."""
-        self._urgent = member
-        if self._safety.others_unsafe(member):
-            self._cut.deadline = trio.current_time() + self.profile.emergency_wait_s
-        try:
-            await work(member)
-        finally:
-            self._urgent = None
-
-    def _why_ended(self, why: BaseException) -> tuple[Cause, str]:
-        if isinstance(why, Exception):
-            return Cause.CRASHED, f"the bus's actor crashed: {why!r}"
-        if self._cut.cancel_called:
-            return Cause.TRIPPED, f"cut short for an emergency on the bus {self.name}"
-        return Cause.STOPPED, "the bus stopped"
-
-    async def _carry_out(self, member: Member, ticket: Ticket[Any]) -> None:
-        plan = ticket.command.plan
-        epochs = self._intake.breaker.epoch, member.breaker.epoch
-        try:
-            commit = partial(self._commit, member, ticket)
-            reply = await self._exchanges.exchange(plan.exchange, commit)
-            if plan.then is not None:
-                plan, reply = await self._exchanges.follow(plan, reply)
-        except _NotSentError:
-            return
-        except TransportError as error:
-            fault = line_fault(error)
-            if not ticket.state.final:
-                self._intake.fail(ticket, Cause.TRANSPORT, error.reason, fault=fault)
-            await self._upkeep.note_fault(member, fault, epochs)
-            return
-        ticket.acknowledge(reply.data)
-        misfit = self._finish(member, ticket, plan.decode, reply, epochs)
-        if misfit is not None:
-            await self._upkeep.note_fault(member, misfit, epochs)
-
-    def _commit(self, member: Member, ticket: Ticket[Any]) -> None:
-        """Take the last look before the first byte."""
-        command = ticket.command
-        if ticket.state.final:
-            raise _NotSentError  # taken back while the line was got ready
-        if command.deadline_s <= trio.current_time():
-            self._intake.fail(ticket, Cause.EXPIRED, "its deadline passed before its turn")
-            raise _NotSentError
-        urgent = command.priority is Priority.EMERGENCY
-        objection = self._intake.objection(command.instrument, command.plan, command.lease)
-        if objection is not None and not urgent:
-            self._intake.fail(ticket, Cause.LEASE, objection[0], retry_after_s=objection[1])
-            raise _NotSentError
-        if member.tripped is not None and command.plan.writes and not urgent:
-            self._intake.fail(ticket, Cause.TRIPPED, f"tripped by {member.tripped}")
-            raise _NotSentError
-        if not urgent and (self._intake.inbox.next_emergency() or self._safety.next_unsafe()):
-            # It came while the line was got ready, and goes before what is not sent yet.
-            self._intake.inbox.put_back(member.lane, ticket, command.priority)
-            raise _NotSentError
-        member.touched = member.touched or command.plan.writes
-        ticket.dispatch()
-
-    def _finish(
-        self,
-        member: Member,
-        ticket: Ticket[Any],
-        decode: Callable[[bytes], object],
-        reply: Reply,
-        epochs: tuple[int, int],
-    ) -> Fault | None:
-        """Resolve an answered command; return the fault if the reply does not fit."""
-        plan = ticket.command.plan
-        try:
-            value = decode(reply.data)
-        except DeviceError as error:
-            # The device answered: the line is well.
-            self._upkeep.note_answer(member, epochs)
-            fault = error.fault
-            if fault.kind.fatal:
-                self.trip(member.name, str(fault))
-            self._intake.fail(
-                ticket,
-                Cause.DEVICE,
-                fault.text,
-                fault=fault,
-                may_have_executed=plan.writes and fault.kind is not REJECTED,
-            )
-        except ValueError as error:
-            fault = Fault(FRAMING, str(error), reply.data)
-            self._intake.fail(
-                ticket, Cause.TRANSPORT, f"the reply does not fit: {error}", fault=fault
-            )
-            return fault
-        else:
-            self._upkeep.note_answer(member, epochs)
-            member.intend(plan)
-            ticket.resolve(Outcome(value=value, reply=reply))
-            if plan.writes:
-                self._intake.report(ticket, None, None)
-        return None
-
-    async def _reach(self) -> None:
-        """Open the line if it may be tried now, or wait until it may."""
-        if self._upkeep.up:
-            await self._upkeep.lose("the connection was lost")
-            return
-        now_s = trio.current_time()
-        if self._intake.inbox.next_emergency() is not None or self._safety.next_unsafe():
-            self._intake.breaker.hasten(now_s)
-        elif self.transport.stuck:
-            await self._await_unstuck()
-            return
-        if self._intake.breaker.closed or self._intake.breaker.probe(now_s):
-            await self._connect()
-        else:
-            self._quiet.set()
-            with trio.CancelScope(deadline=self._intake.breaker.retry_at_s):
-                await self._intake.inbox.wait()
-
-    async def _await_unstuck(self) -> None:
-        """Wait until a call that does not return gives the line back: no probe before that."""
-
-        async def ring() -> None:
-            await self.transport.wait_unstuck()
-            self._intake.breaker.hasten(trio.current_time())
-            self._intake.inbox.ring()
-
-        self._quiet.set()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ring)
-            await self._intake.inbox.wait()
-            nursery.cancel_scope.cancel()
-
-    async def _connect(self) -> None:
-        epoch = self._intake.breaker.epoch
-        try:
-            with self._uncut():
-                await self._upkeep.connect()
-        finally:
-            if not self._upkeep.up:
-                # Cancelled, it counts as neither; what failed has moved on.
-                self._intake.breaker.cancel_probe(epoch)
 
     async def _stand_in(self) -> None:
         """Drive safe what must be whenever no incarnation runs."""
@@ -702,7 +475,7 @@ class Bus:
                 continue  # the next incarnation was quicker
             if self._alone is not None:
                 await self._alone.wait()
-            elif self._safety.next_unsafe() is not None:
+            elif self._dispatch.safety.next_unsafe() is not None:
                 await self._safe_alone()
             else:
                 return
@@ -713,16 +486,12 @@ class Bus:
         try:
             self._intake.breaker.hasten(trio.current_time())
             self._intake.breaker.probe(trio.current_time())
-            await self._connect()
-            while (member := self._safety.next_unsafe()) is not None:
-                with trio.CancelScope() as self._cut:
-                    try:
-                        await self._urgently(self._upkeep.drive_safe, member)
-                    except Exception as crash:  # noqa: BLE001 - must not keep others unsafe
-                        self._safety.note_unsafe(member, f"its driver failed: {crash!r}")
+            await self._dispatch.connect()
+            while (member := self._dispatch.safety.next_unsafe()) is not None:
+                await self._dispatch.drive_safe_alone(member)
         finally:
             self._intake.breaker.cancel_probe(self._intake.breaker.epoch)
-            self._upkeep.note_closed("the bus is down")
+            self._dispatch.upkeep.note_closed("the bus is down")
             try:
                 await self.transport.aclose()
             finally:

@@ -23,6 +23,8 @@ from transports import Exchange, Reply
 from .errors import CommandError, IllegalCommandStepError
 from .faults import Cause, Fault
 from .lease import Hold
+from .operation import Overlap
+from .retry import RetryPolicy
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -100,6 +102,9 @@ class Plan(Generic[T_co]):
         then: Given a reply, the step that has to follow it before the command is done;
             None where that reply is the one to decode. Raises nothing: what is wrong with
             a reply is for `decode` to say. A step's exchange must be a harmless read.
+        overlap: How it is followed where it goes on after its exchange. Its value is then
+            that of `overlap.result`; `decode` checks what the device said to the start.
+        retry: How often it is tried; None for what its bus says.
     """
 
     name: str
@@ -110,6 +115,8 @@ class Plan(Generic[T_co]):
     idempotent: bool = True
     setting: str | None = None
     then: Callable[[bytes], Plan[T_co] | None] | None = None
+    overlap: Overlap[T_co] | None = None
+    retry: RetryPolicy | None = None
 
 
 @frozen
@@ -125,6 +132,7 @@ class Command(Generic[T_co]):
         plan: What to send, what to expect, and what it can do.
         caller: Who gave the directive.
         lease: The lease it was given under, or None.
+        once: Whether it is tried once only, whatever its plan and its bus say.
     """
 
     seq: int
@@ -135,6 +143,7 @@ class Command(Generic[T_co]):
     plan: Plan[T_co]
     caller: str = ""
     lease: Hold | None = None
+    once: bool = False
 
 
 @frozen(kw_only=True)

@@ -215,6 +215,36 @@ class CommandMoved(Event):
 
 
 @frozen(kw_only=True)
+class AttemptFailed(Event):
+    """An attempt at a command failed, and will be repeated.
+
+    Attributes:
+        attempt: Which: 1 for the first.
+        fault: What it failed with.
+        again_in_s: How long until the next one.
+    """
+
+    bus: str
+    instrument: str
+    command: str
+    seq: int
+    attempt: int
+    fault: str
+    again_in_s: float
+
+
+@frozen(kw_only=True)
+class AttemptBegun(Event):
+    """A command goes over its line once more; published for observers that ask for it."""
+
+    bus: str
+    instrument: str
+    command: str
+    seq: int
+    attempt: int
+
+
+@frozen(kw_only=True)
 class CommandRefused(Event):
     """A bus did not accept a command; published for observers that ask for it.
 
@@ -414,7 +444,7 @@ class Events:
         """Hand `event` to all observers; one that raises is logged and harms nobody."""
         self._hand(event, self._observers)
 
-    def publish_step(self, event: CommandMoved | CommandRefused) -> None:
+    def publish_step(self, event: CommandMoved | CommandRefused | AttemptBegun) -> None:
         """Hand a step of a command to those who want to see every one."""
         self._hand(event, self._of_commands)
 

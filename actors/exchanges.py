@@ -95,6 +95,12 @@ class Exchanges:
                 pass
         return await attempt()
 
+    async def stop_left(self, member: Member) -> None:
+        """Stop an operation that may have been left running."""
+        if member.left_running is not None:
+            await self.exchange(member.left_running)
+            member.left_running = None
+
     async def run_script(self, script: Script[T]) -> T:
         """Make a script's exchanges and return its result."""
         try:

@@ -50,18 +50,25 @@ class FaultClass:
     Attributes:
         name: The word in logs and journals.
         fatal: Whether going on is unsafe: the lane is tripped, and nothing is retried.
+        recoverable: Whether it may pass by itself, so that trying again makes sense.
     """
 
     name: str
     fatal: bool = False
+    recoverable: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Check that nothing fatal is retried."""
+        if self.fatal and self.recoverable:
+            raise ValueError(f"{self.name} cannot be both fatal and recoverable")
 
 
-TIMEOUT: Final = FaultClass("TIMEOUT")
-BUSY: Final = FaultClass("BUSY")
-PARITY_ERROR: Final = FaultClass("PARITY_ERROR")
-FRAMING: Final = FaultClass("FRAMING")
-FOREIGN_REPLY: Final = FaultClass("FOREIGN_REPLY")
-DISCONNECTED: Final = FaultClass("DISCONNECTED")
+TIMEOUT: Final = FaultClass("TIMEOUT", recoverable=True)
+BUSY: Final = FaultClass("BUSY", recoverable=True)
+PARITY_ERROR: Final = FaultClass("PARITY_ERROR", recoverable=True)
+FRAMING: Final = FaultClass("FRAMING", recoverable=True)
+FOREIGN_REPLY: Final = FaultClass("FOREIGN_REPLY", recoverable=True)
+DISCONNECTED: Final = FaultClass("DISCONNECTED", recoverable=True)
 REJECTED: Final = FaultClass("REJECTED")
 CALIBRATION_EXPIRED: Final = FaultClass("CALIBRATION_EXPIRED", fatal=True)
 OVER_CURRENT: Final = FaultClass("OVER_CURRENT", fatal=True)

@@ -4,7 +4,7 @@ Rules:
 1. A lane is first in, first out within a priority, and holds at most `bound` messages;
    emergencies have `RESERVED` places more.
 2. Lanes take turns, whatever waits in them; only an emergency goes before its turn.
-3. A held lane keeps its messages, save emergencies.
+3. A held or engaged lane keeps its messages, save emergencies; a busy one those too.
 4. Whoever waits for room gets it in the order of waiting.
 5. The store belongs to whoever keeps the actor alive, so that it outlives a crash.
 """
@@ -36,6 +36,8 @@ class Lane(Generic[M]):
         name: Whose messages these are.
         bound: How many it holds.
         held: Whether its messages stay for now.
+        engaged: Whether a message taken out is not done with, and comes before the rest.
+        busy: Whether nothing at all leaves it now, not even emergencies.
         queues: What waits, by priority; the inbox's own.
         room: Who waits for room; the inbox's own.
         promised: Places given to woken waiters that have not put their message yet.
@@ -47,6 +49,8 @@ class Lane(Generic[M]):
         self.name = name
         self.bound = bound
         self.held = False
+        self.engaged = False
+        self.busy = False
         self.queues: tuple[OrderedDict[int, M], ...] = tuple(OrderedDict() for _ in Priority)
         self.room = trio.lowlevel.ParkingLot()
         self.promised = 0
@@ -71,8 +75,10 @@ class Lane(Generic[M]):
         return self.count + self.promised < self.bound + reserve
 
     def pop(self) -> M | None:
-        """Take out the message that is served first, unless it is held."""
-        for queue in self.queues[:1] if self.held else self.queues:
+        """Take out the message that is served first, unless it stays."""
+        if self.busy:
+            return None
+        for queue in self.queues[:1] if self.held or self.engaged else self.queues:
             if queue:
                 message = queue.popitem(last=False)[1]
                 self.count -= 1
@@ -159,8 +165,7 @@ class Inbox(Generic[M]):
 
     def take_nowait(self) -> M | None:
         """Return the next message, or None when no lane has one that may go now."""
-        if self._emergencies:
-            lane = next(lane for lane in self._turns if lane.queues[Priority.EMERGENCY])
+        if self._emergencies and (lane := self._next_urgent()) is not None:
             self._emergencies -= 1
             message = lane.pop()
             if not lane.count:
@@ -221,13 +226,9 @@ class Inbox(Generic[M]):
 
     def next_emergency(self) -> M | None:
         """Return the emergency that is served next, without taking it."""
-        if not self._emergencies:
+        if not self._emergencies or (lane := self._next_urgent()) is None:
             return None
-        return next(
-            next(iter(lane.queues[Priority.EMERGENCY].values()))
-            for lane in self._turns
-            if lane.queues[Priority.EMERGENCY]
-        )
+        return next(iter(lane.queues[Priority.EMERGENCY].values()))
 
     def ring(self) -> None:
         """Wake the actor, though nothing was put."""
@@ -245,6 +246,12 @@ class Inbox(Generic[M]):
         else:
             await self._door.receive()
             self._rung = False
+
+    def _next_urgent(self) -> Lane[M] | None:
+        return next(
+            (each for each in self._turns if each.queues[Priority.EMERGENCY] and not each.busy),
+            None,
+        )
 
     def _put(self, lane: Lane[M], message: M, priority: Priority) -> None:
         if not lane.count:

@@ -107,6 +107,15 @@ class Instrument(ABC):
         """Return the driver, the name and the bus."""
         return f"<{type(self).__name__} {self.name} on {self.bus.name}>"
 
+    @property
+    def group(self) -> str | None:
+        """What it is a part of together with others of its bus, or None.
+
+        A family whose modules are instruments of their own overrides it: they are tripped,
+        driven safe and rearmed together.
+        """
+        return None
+
     @classmethod
     def simulate(cls, units: Sequence[str | None]) -> DeviceModel:
         """Return a device model for a line with these units on it.

@@ -20,6 +20,7 @@ from transports import current_clock
 
 from .breaker import Breaker
 from .command import Command, CommandState, Outcome, Plan, Priority
+from .engagements import Engagements, ending
 from .errors import RefusedError
 from .events import CommandFinished, CommandMoved, CommandRefused, Events
 from .faults import Cause, Fault
@@ -27,7 +28,7 @@ from .inbox import Inbox, InboxFullError
 from .lease import Hold, LeaseBook
 from .leasing import carried
 from .ledger import Ledger, LedgerError
-from .member import Device, Member, Service
+from .member import Device, Member, Next, Service
 from .ticket import Ticket
 
 T = TypeVar("T")
@@ -70,6 +71,7 @@ class Intake:
         leases: Who may command what, for now.
         members: The instruments on the bus, by name.
         inbox: What waits for the bus's task.
+        engagements: What has a lane while it is not on the line.
         down: Why nothing is accepted, or None.
         lent: Who has the port now instead, or None.
         reason: Why the breaker opened last, or "".
@@ -93,6 +95,7 @@ class Intake:
         self.leases = leases
         self.members: dict[str, Member] = {}
         self.inbox: Inbox[Ticket[Any]] = Inbox()
+        self.engagements = Engagements()
         self.down: str | None = "the bus has not been started"
         self.lent: str | None = None
         self.reason = ""
@@ -109,6 +112,7 @@ class Intake:
         priority: Priority = Priority.NORMAL,
         wait: bool = True,
         watch_deadline: bool = True,
+        once: bool = False,
         caller: str | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket.
@@ -116,7 +120,8 @@ class Intake:
         Waits for room in the lane, unless `wait` is False, and for the ledger where the
         command can do harm, and for nothing else. The caller's scope is the command's
         deadline; `watch_deadline` is False where the caller withdraws the command itself.
-        `caller` is the name of the task that calls, where it is not given.
+        `once` is for what comes around by itself: it is not tried again. `caller` is the
+        name of the task that calls, where it is not given.
 
         Raises:
             RefusedError: The bus is stopping (stopped), the instrument or its bus is away
@@ -141,6 +146,7 @@ class Intake:
                 plan,
                 caller,
                 hold,
+                once or priority is Priority.EMERGENCY,
             )
             moved = self._moved if self.events.detailed or ledger is not None else None
             ticket: Ticket[T] = Ticket(command, self.withdraw, moved)
@@ -340,7 +346,35 @@ class Intake:
 
     def withdraw(self, ticket: Ticket[Any]) -> bool:
         """Take a command back for its caller and return whether it still waited."""
-        return self.take_back(ticket, Cause.WITHDRAWN, "withdrawn by its caller")
+        reason = "withdrawn by its caller"
+        if self.take_back(ticket, Cause.WITHDRAWN, reason):
+            return True
+        member = self.members.get(ticket.command.instrument)
+        engagement = None if member is None else member.engagement
+        if member is not None and engagement is not None and engagement.ticket is ticket:
+            self.call_off(member, Cause.WITHDRAWN, reason)
+        return False
+
+    def call_off(self, member: Member, cause: Cause, reason: str, *, at_all: bool = False) -> None:
+        """End what a lane is engaged with: nothing is tried again, an operation is aborted.
+
+        An operation that the device cannot abort goes on, unless its end is wanted `at_all`.
+        """
+        engagement = member.engagement
+        if engagement is None or engagement.ticket.state.final:
+            return
+        ticket, fault = engagement.ticket, engagement.fault
+        if engagement.then is not Next.TRY_AGAIN:
+            if self.engagements.call_off(member, trio.current_time()):
+                self.inbox.ring()
+            elif at_all:
+                self.engagements.release(member)
+            else:
+                return
+        else:
+            self.engagements.release(member)
+            self.inbox.ring()
+        self.fail(ticket, cause, reason, fault=fault)
 
     def take_back(
         self,
@@ -358,6 +392,8 @@ class Intake:
             # Where it is not in its lane, the bus's task has it in hand, and looks at it once
             # more before the first byte.
             self.inbox.discard(member.lane, ticket, ticket.command.priority)
+            if member.engagement is not None and member.engagement.ticket is ticket:
+                self.engagements.release(member)
         self.fail(ticket, cause, reason, retry_after_s=retry_after_s)
         return True
 
@@ -397,13 +433,30 @@ class Intake:
 
     def fail_all(self, member: Member, cause: Cause, reason: str) -> None:
         """Fail everything that waits for an instrument."""
+        engagement = member.engagement
+        if engagement is not None:
+            self.engagements.release(member)
+            if not engagement.ticket.state.final:
+                self.fail(engagement.ticket, cause, reason, fault=engagement.fault)
         for ticket in self.inbox.empty(member.lane):
             self.fail(ticket, cause, reason)
 
     def fail_away(
         self, member: Member, reason: str, fault: Fault, retry_after_s: float | None
     ) -> None:
-        """Fail everything that waits for an instrument that is away."""
+        """Fail everything that waits for an instrument that is away, or is not done there."""
+        engagement = member.engagement
+        if engagement is not None:
+            self.engagements.release(member)
+            if not engagement.ticket.state.final:
+                cause, text = ending(engagement, reason)
+                self.fail(
+                    engagement.ticket,
+                    cause,
+                    text,
+                    fault=engagement.fault or fault,
+                    retry_after_s=retry_after_s,
+                )
         for ticket in self.inbox.empty(member.lane):
             # An emergency asked no breaker; it had its one attempt.
             urgent = ticket.command.priority is Priority.EMERGENCY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -12,6 +13,7 @@ from transports import Exchange
 
 from .breaker import Breaker, BreakerPolicy
 from .command import Plan
+from .faults import Fault
 from .inbox import Lane
 from .reply import ReplyChannel
 from .ticket import Ticket
@@ -98,6 +100,14 @@ class Device(Protocol):
         """Its address on a shared bus."""
         ...
 
+    @property
+    def group(self) -> str | None:
+        """What it is a part of together with others of its bus; None where it stands alone.
+
+        Parts of one thing are tripped, driven safe and rearmed together.
+        """
+        ...
+
     def identify(self) -> Script[Identity]:
         """Ask who it is.
 
@@ -145,6 +155,34 @@ class SafeOutcome:
     error: str | None
 
 
+class Next(Enum):
+    """What an engaged lane waits to do, before anything else."""
+
+    TRY_AGAIN = "try again"
+    ASK_PROGRESS = "ask for progress"
+    ASK_RESULT = "ask for the result"
+    ABORT = "abort"
+
+
+@define(eq=False)
+class Engagement:
+    """A command that has a lane for itself though it is not on the line.
+
+    Attributes:
+        ticket: The command.
+        then: What comes next.
+        due_s: When, in Trio time.
+        fault: What its last attempt failed with, or None.
+        ends_s: When an operation is called off as failed, in Trio time.
+    """
+
+    ticket: Ticket[Any]
+    then: Next
+    due_s: float
+    fault: Fault | None = None
+    ends_s: float = math.inf
+
+
 @define(eq=False)
 class Member:
     """The bus's notes on one instrument.
@@ -168,6 +206,8 @@ class Member:
         safe_due: Whether to try that now, whatever the breaker says.
         safe_tries: How often that was tried since it was due.
         safe_told: Where whoever waits is told how trying went: why not, or None.
+        engagement: What has its lane while it is not on the line, or None.
+        left_running: What stops an operation that it may be busy with, or None.
     """
 
     device: Device
@@ -191,6 +231,8 @@ class Member:
     safe_due: bool = False
     safe_tries: int = 0
     safe_told: ReplyChannel[str | None] = field(factory=ReplyChannel[str | None])
+    engagement: Engagement | None = None
+    left_running: Exchange | None = None
 
     @property
     def name(self) -> str:
@@ -228,6 +270,7 @@ class InstrumentStatus:
         retry_after_s: When the next probe is due, in seconds from now.
         waiting: How many commands wait in its lane.
         safe_owed: Whether driving it safe is still owed.
+        engaged: The command that holds its lane while it is not on the line, or None.
     """
 
     name: str
@@ -238,3 +281,4 @@ class InstrumentStatus:
     retry_after_s: float | None
     waiting: int
     safe_owed: bool
+    engaged: str | None = None

@@ -153,6 +153,7 @@ class BusPoll:
                         priority=Priority.LOW,
                         wait=False,
                         watch_deadline=False,
+                        once=True,
                     )
                 except RefusedError as refusal:
                     for key, _ in group.wanted:

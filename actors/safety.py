@@ -28,7 +28,8 @@ class Safety:
 
     def next_unsafe(self) -> Member | None:
         """Return an instrument that has to be driven safe now."""
-        due = [each for each in self._intake.members.values() if each.safe_due]
+        members = self._intake.members.values()
+        due = [each for each in members if each.safe_due and not each.lane.busy]
         if not due:
             return None
         # One that hangs waits for its next try until everybody has had one.
@@ -69,6 +70,8 @@ class Safety:
 
     async def run(self, member: Member) -> None:
         """Write the safe state; what is owed is settled once all of it was taken."""
+        if member.left_running is not None:
+            await self._exchanges.stop_left(member)
         refused: Exception | None = None
         for plan in member.device.safe_plans():
             try:

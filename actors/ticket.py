@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Generic, TypeVar
 
+import trio
+
 from .command import Command, CommandEvent, CommandState, Outcome, advance
-from .errors import CommandError
+from .errors import CommandError, IllegalCommandStepError
 from .faults import Cause, Fault
+from .operation import Progress
 from .reply import ReplyChannel
 
 T = TypeVar("T")
@@ -19,10 +22,14 @@ class Ticket(Generic[T]):
     __slots__ = (
         "_channel",
         "_moved",
+        "_progress",
+        "_progressed",
         "_withdraw",
         "acknowledgement",
         "attempts",
         "command",
+        "failures",
+        "fault",
         "state",
     )
 
@@ -38,11 +45,18 @@ class Ticket(Generic[T]):
         self.state = CommandState.QUEUED
         #: How often its first byte was handed over.
         self.attempts = 0
+        #: How many attempts have failed so far.
+        self.failures = 0
+        #: What the last of them failed with, or None.
+        self.fault: Fault | None = None
         #: What the hardware said when it acknowledged; empty before, or where it says nothing.
         self.acknowledgement = b""
         self._withdraw = withdraw
         self._moved = moved
         self._channel: ReplyChannel[Outcome[T]] = ReplyChannel()
+        self._progress: Progress | None = None
+        # Made for the first who wants to see progress.
+        self._progressed: trio.lowlevel.ParkingLot | None = None
 
     def __repr__(self) -> str:
         """Return the number, the command and its state."""
@@ -61,8 +75,31 @@ class Ticket(Generic[T]):
         """
         return await self._channel.receive()
 
+    async def progress(self) -> AsyncGenerator[Progress]:
+        """Yield how far an operation has come, as the device says it, until it is over.
+
+        Whoever is slow sees the latest only. Ends at once for a command that is over, and
+        without anything for one that does not go on after its exchange.
+        """
+        if self._progressed is None:
+            self._progressed = trio.lowlevel.ParkingLot()
+        seen: Progress | None = None
+        while True:
+            if self._progress is not seen:
+                seen = self._progress
+                if seen is not None:
+                    yield seen
+            elif self.state.final:
+                return
+            else:
+                await self._progressed.park()
+
     def withdraw(self) -> bool:
-        """Take the command back and return whether it will never reach the wire."""
+        """Take the command back and return whether it will never reach the wire.
+
+        An operation that is under way is called off with the device's own abort, where it
+        has one; what waits to be tried again is not.
+        """
         return self._withdraw(self)
 
     # For the bus alone.
@@ -74,12 +111,24 @@ class Ticket(Generic[T]):
         if self._moved is not None:
             self._moved(self, None)
 
+    def dispatch_again(self) -> None:
+        """Note that the first byte of another attempt is handed over now."""
+        if self.state is not CommandState.DISPATCHED:
+            raise IllegalCommandStepError(f"{self.state.name} is no state to try again in")
+        self.attempts += 1
+
     def acknowledge(self, said: bytes) -> None:
         """Note that the hardware has answered, and what it said."""
         self.state = advance(self.state, CommandEvent.ACKNOWLEDGE)
         self.acknowledgement = said
         if self._moved is not None:
             self._moved(self, None)
+
+    def note_progress(self, progress: Progress) -> None:
+        """Note how far the operation has come."""
+        self._progress = progress
+        if self._progressed is not None:
+            self._progressed.unpark_all()
 
     def resolve(self, outcome: Outcome[T]) -> None:
         """Give the command its one outcome."""
@@ -88,6 +137,8 @@ class Ticket(Generic[T]):
         if self._moved is not None:
             self._moved(self, outcome)
         self._channel.send(outcome)
+        if self._progressed is not None:
+            self._progressed.unpark_all()
 
     def error(
         self,

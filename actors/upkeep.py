@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import trio
@@ -80,7 +81,9 @@ class Upkeep:
     async def note_fault(self, member: Member, fault: Fault, epochs: tuple[int, int]) -> None:
         """Note that an exchange of these epochs failed on the line."""
         if self._transport.state is LineState.CLOSED:
-            await self.lose(fault.text)
+            # On a multiplexed line others may have met the loss before.
+            if self.up or epochs[0] == self._intake.breaker.epoch:
+                await self.lose(fault.text)
         else:
             self._note_silence(member, fault, epochs)
             await self._judge_silence()
@@ -219,21 +222,19 @@ class Upkeep:
 
     def plan_probes(self) -> None:
         """Work out when the next instrument is to be identified."""
-        self.next_probe_s = min(
-            (
-                each.probe_at_s
-                for each in self._intake.members.values()
-                if each.service is not Service.IN_SERVICE
-            ),
-            default=math.inf,
-        )
+        self.next_probe_s = min((each.probe_at_s for each in self._unserved()), default=math.inf)
 
-    async def probe_next(self) -> None:
-        """Identify the instrument whose turn it is."""
-        waiting = [
-            each for each in self._intake.members.values() if each.service is not Service.IN_SERVICE
-        ]
-        member = min(waiting, key=lambda each: each.probe_at_s)
+    def next_probed(self) -> Member:
+        """Return the instrument that is to be identified next."""
+        return min(self._unserved(), key=lambda each: each.probe_at_s)
+
+    def _unserved(self) -> Iterator[Member]:
+        for member in self._intake.members.values():
+            if member.service is not Service.IN_SERVICE and not member.lane.busy:
+                yield member
+
+    async def probe(self, member: Member) -> None:
+        """Identify an instrument whose turn it is."""
         began_s = trio.current_time()
         await self.bring_up(member)
         if self.up and self._transport.owed(member.device.unit):
@@ -291,6 +292,8 @@ class Upkeep:
             member.identity = identity
             member.expected = member.expected.merged(identity)
             member.answered = True
+            if member.left_running is not None:
+                await self._exchanges.stop_left(member)
             if member.safe_reason is not None:
                 await self._safety.run(member)
             if member.unrestored and member.confirmed and member.tripped is None:

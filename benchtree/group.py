@@ -726,8 +726,11 @@ async def _submit(asked: _Asked, instrument: Instrument, planner: Planner) -> No
     """Have one instrument accept what it is asked; what it refuses is its result."""
     try:
         for plan in planner(instrument):
-            # Nobody waits for room in one lane while others could be asked.
-            ticket = await instrument.bus.submit(instrument, plan, wait=False, watch_deadline=False)
+            # Nobody waits for room in one lane while others could be asked, nor for one
+            # instrument to be read again while the others have answered.
+            ticket = await instrument.bus.submit(
+                instrument, plan, wait=False, watch_deadline=False, once=not plan.writes
+            )
             asked.tickets.append(ticket)
     except RefusedError as refusal:
         asked.refused = refusal

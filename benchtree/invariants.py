@@ -14,6 +14,8 @@ from typing import Final
 from attrs import define, field, frozen
 
 from actors import (
+    AttemptBegun,
+    AttemptFailed,
     Batch,
     BreakerChanged,
     BreakerPolicy,
@@ -292,6 +294,10 @@ class Invariants:
         match event:
             case CommandMoved():
                 self._command(event, at_s)
+            case AttemptFailed(bus=bus, seq=seq):
+                self._off_the_line(bus, seq)
+            case AttemptBegun():
+                self._begun(event, at_s)
             case CommandRefused():
                 self.refused[event.cause.value] += 1
             case BreakerChanged():
@@ -434,6 +440,8 @@ class Invariants:
             self._note(at_s, TABLE, text)
         if event.state is CommandState.DISPATCHED:
             self._dispatched(event, at_s)
+        if event.state is CommandState.ACKNOWLEDGED:
+            self._off_the_line(event.bus, event.seq)
         if event.state.final:
             self._ended(event, at_s)
         life.state = event.state
@@ -465,12 +473,7 @@ class Invariants:
                 self._note(at_s, OPEN_REFUSES, text)
 
     def _dispatched(self, event: CommandMoved, at_s: float) -> None:
-        self.checked[ONE_IN_FLIGHT] += 1
-        other = self._in_flight.get(event.bus)
-        if other is not None:
-            text = f"{event.bus}: command {event.seq} was sent while {other} was in flight"
-            self._note(at_s, ONE_IN_FLIGHT, text)
-        self._in_flight[event.bus] = event.seq
+        self._on_the_line(event.bus, event.seq, at_s)
         if event.urgent:
             return
         if event.hazardous:
@@ -496,10 +499,33 @@ class Invariants:
         if place.tripped and event.writes:
             self._note(at_s, READS_ONLY, f"{event.instrument}: {event.command} was sent")
 
+    def _begun(self, event: AttemptBegun, at_s: float) -> None:
+        life = self._alive.get(event.seq)
+        self.checked[TABLE] += 1
+        if life is None or life.state is not CommandState.DISPATCHED:
+            self._note(at_s, TABLE, f"command {event.seq} was tried again though it was not sent")
+            return
+        self._on_the_line(event.bus, event.seq, at_s)
+        place = self._places.get(event.instrument)
+        self.checked[READS_ONLY] += 1
+        if place is not None and place.tripped and life.writes:
+            self._note(at_s, READS_ONLY, f"{event.instrument}: {event.command} was sent again")
+
+    def _on_the_line(self, bus: str, seq: int, at_s: float) -> None:
+        self.checked[ONE_IN_FLIGHT] += 1
+        other = self._in_flight.get(bus)
+        if other is not None:
+            text = f"{bus}: command {seq} was sent while {other} was in flight"
+            self._note(at_s, ONE_IN_FLIGHT, text)
+        self._in_flight[bus] = seq
+
+    def _off_the_line(self, bus: str, seq: int) -> None:
+        if self._in_flight.get(bus) == seq:
+            del self._in_flight[bus]
+
     def _ended(self, event: CommandMoved, at_s: float) -> None:
         del self._alive[event.seq]
-        if self._in_flight.get(event.bus) == event.seq:
-            del self._in_flight[event.bus]
+        self._off_the_line(event.bus, event.seq)
         completed = event.state is CommandState.COMPLETED
         self.outcomes["completed" if completed else (event.cause or Cause.CRASHED).value] += 1
         if completed and event.sent_ns is not None:

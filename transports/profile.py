@@ -48,6 +48,11 @@ class BusProfile:
         lateness_s: How long after its `reply_within_s` a reply can still arrive; what a
             drain and a fence survive.
         pacing_s: The least silence between the end of an exchange and the next write.
+        attempts: How often a command is tried that failed in a way that may pass, the first
+            time included; 1 for once only.
+        retry_wait_s: How long before the second attempt; then twice as long each time.
+        retry_jitter: The largest share by which such a wait is lengthened, at random.
+        status_poll_s: How often an operation that goes on is asked how far it has come.
         queue_depth: How many commands an instrument's lane holds.
         max_frame: The longest reply, in bytes.
         shared: Whether several units share the line, so that each needs a unit id.
@@ -62,6 +67,12 @@ class BusProfile:
     reply_within_s: float = field(default=1.0, validator=_positive)
     lateness_s: float = field(default=0.5, validator=_positive)
     pacing_s: float = field(default=0.0, validator=_not_negative)
+    attempts: int = field(default=3, validator=validators.ge(1))
+    retry_wait_s: float = field(default=1.0, validator=_not_negative)
+    retry_jitter: float = field(
+        default=0.1, validator=validators.and_(_not_negative, validators.le(1.0))
+    )
+    status_poll_s: float = field(default=0.05, validator=_positive)
     queue_depth: int = field(default=1024, validator=validators.ge(1))
     max_frame: int = field(default=65_536, validator=validators.ge(16))
     shared: bool = False
@@ -98,6 +109,13 @@ USBTMC: Final = BusProfile(name="usbtmc", resync=Resync.CLEAR_AND_FENCE, max_fra
 LAN: Final = BusProfile(name="lan", resync=Resync.REOPEN_AND_FENCE, max_frame=16_777_216)
 """One instrument in the network under VISA, by VXI-11 or HiSLIP."""
 
+MULTIPLEXED: Final = BusProfile(
+    name="multiplexed", resync=Resync.REOPEN, queue_depth=256, connect_within_s=30.0, safe_s=5.0
+)
+"""A worker that carries out several commands at once and matches replies by their numbers:
+what is late is dropped, so nothing has to come into step."""
+
 PROFILES: Final[Mapping[str, BusProfile]] = {
-    profile.name: profile for profile in (SERIAL, RS485, TCP, GATEWAY, GPIB, USBTMC, LAN)
+    profile.name: profile
+    for profile in (SERIAL, RS485, TCP, GATEWAY, GPIB, USBTMC, LAN, MULTIPLEXED)
 }

@@ -54,8 +54,8 @@ E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
 REJECTED = FaultClass("REJECTED")
-PLAIN = evolve(SERIAL, lateness_s=0.5)
-SHARED = evolve(SERIAL, shared=True)
+PLAIN = evolve(SERIAL, lateness_s=0.5, attempts=1)
+SHARED = evolve(SERIAL, shared=True, attempts=1)
 STEADY = BreakerPolicy(failures=3, open_s=2.0, max_open_s=120.0, jitter=0.0)
 
 
@@ -154,8 +154,10 @@ class Witness:
         *,
         within_s: float = 1.0,
         safe: Sequence[str] = ("out 0",),
+        group: str | None = None,
     ) -> None:
         self.name = name
+        self._group = group
         self._unit = unit
         self.within_s = within_s
         self._safe = tuple(self.write(each) for each in safe)
@@ -164,6 +166,11 @@ class Witness:
     def unit(self) -> str | None:
         """Its unit."""
         return self._unit
+
+    @property
+    def group(self) -> str | None:
+        """What it is a part of."""
+        return self._group
 
     def identify(self) -> Script[Identity]:
         """Ask who it is."""

@@ -512,7 +512,7 @@ async def test_probing_is_repeatable_and_jittered(autojump_clock: MockClock) -> 
 async def test_reopening_to_resynchronise_is_no_outage(autojump_clock: MockClock) -> None:
     """A line that comes into step by reopening keeps its instruments in service."""
     a = Witness("a")
-    parts = Parts(profile=TCP, keeps_late=False)
+    parts = Parts(profile=evolve(TCP, attempts=1), keeps_late=False)
     async with running(WitnessModel(), a, parts=parts) as bench:
         bench.line.late(1.3)
         outcome = await (await bench.bus.submit(a, a.read("late"))).outcome()

@@ -77,7 +77,9 @@ def check_results(results: Mapping[str, DeviceResult[Any]], gone: set[str], meth
         if name in gone:
             assert result.value is None
             assert result.error is not None
-            assert result.error.cause is Cause.TRANSPORT
+            # Reads are not tried again; writes are.
+            again = Cause.RETRIES_EXHAUSTED if method == "execute" else Cause.TRANSPORT
+            assert result.error.cause is again
         else:
             assert result.error is None
             assert GOOD[method](result.value, number)

@@ -7,14 +7,17 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 from trio.testing import MockClock
 
 from actors import Cause, CommandError, RefusedError
 from actors.instruments.hosted import HostedInstrument
 from benchtree import Action, Reading, Setting, Tree, open_tree, record
 from tests.instruments.library import Meter, open_meter
-from transports import EchoModel, Hosting, SimLine, serve_tcp
+from transports import TCP, EchoModel, Hosting, SimLine, default_profile, parse_address, serve_tcp
+
+# What fails is seen at once.
+ONCE = evolve(default_profile(parse_address("sim://meter")), attempts=1)
 
 
 async def identify(meter: Meter) -> list[str]:
@@ -88,7 +91,9 @@ class Desk:
 async def desk(timeout_s: float = 1.0) -> AsyncGenerator[Desk]:
     """Run one hosted meter."""
     async with open_tree() as tree:
-        meter = await tree.add("meter", HostedMeter, "sim://meter", timeout_s=timeout_s)
+        meter = await tree.add(
+            "meter", HostedMeter, "sim://meter", timeout_s=timeout_s, profile=ONCE
+        )
         (line,) = tree.lines.values()
         assert await meter.one.get() == 1.0
         yield Desk(tree, meter, line)
@@ -166,7 +171,9 @@ async def test_over_tcp() -> None:
     """The library works on a real connection just the same."""
     line = SimLine(EchoModel())
     async with serve_tcp(line) as address, open_tree() as tree:
-        meter = await tree.add("meter", HostedMeter, address, timeout_s=0.2)
+        meter = await tree.add(
+            "meter", HostedMeter, address, timeout_s=0.2, profile=evolve(TCP, attempts=1)
+        )
         assert await meter.one.get() == 1.0
         line.late(0.3)
         with pytest.raises(CommandError):

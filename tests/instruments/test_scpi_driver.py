@@ -174,7 +174,7 @@ async def test_what_answers_instead_of_an_instrument_is_shown(autojump_clock: Mo
 
 async def test_a_late_reply_never_answers_a_later_question(autojump_clock: MockClock) -> None:
     """On a line whose late bytes outlive it, and on one whose do not."""
-    profiles = {PLAIN: True, evolve(TCP, lateness_s=0.5): False}
+    profiles = {PLAIN: True, evolve(TCP, lateness_s=0.5, attempts=1): False}
     for profile, keeps_late in profiles.items():
         model = PowerSupplyModel()
         parts = Parts(profile=profile, keeps_late=keeps_late)

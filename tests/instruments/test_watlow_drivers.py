@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 import trio
+from attrs import evolve
 from trio.testing import MockClock
 
 from actors import Cause, CommandError, RefusedError, Sample
@@ -30,7 +31,7 @@ from actors.instruments.watlow.standard_bus import frames as standard
 from benchtree import Tree, TreeSpec, open_tree
 from benchtree.spec import BusSpec, InstrumentSpec
 from recorder import record
-from transports import DeviceModel, SimLine
+from transports import SERIAL, DeviceModel, SimLine
 
 
 class OneLoop(EzZoneStandardBus):
@@ -79,7 +80,13 @@ class Furnace:
 async def furnace(driver: type[EzZone], *units: int) -> AsyncGenerator[Furnace]:
     """Open a tree with these units on one simulated line."""
     spec = TreeSpec(
-        buses=[BusSpec(name="furnace", address="serial:///dev/ttyFurnace")],
+        buses=[
+            BusSpec(
+                name="furnace",
+                address="serial:///dev/ttyFurnace",
+                profile=evolve(driver.profiles.get("serial", SERIAL), attempts=1),
+            )
+        ],
         instruments=[
             InstrumentSpec(name=f"zone{unit}", bus="furnace", driver=driver, unit_id=str(unit))
             for unit in units or (1,)

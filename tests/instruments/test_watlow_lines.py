@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from trio.testing import MockClock
 
 from actors import CommandError, RefusedError
@@ -17,7 +18,7 @@ from actors.instruments.watlow import (
 from benchtree import ConfigError, load_config, open_tree
 from benchtree.config import check_simulation
 from benchtree.drivers import find_driver
-from transports import SimLine, serve_pty, serve_tcp
+from transports import SERIAL, SimLine, serve_pty, serve_tcp
 
 BENCH = """
 [bus.furnace]
@@ -96,7 +97,8 @@ async def test_a_late_reply_on_a_real_port(driver: type[EzZone], tmp_path: Path)
     """A reply that comes after its deadline is never another parameter's value."""
     line = SimLine(driver.simulate(["1", "2"]))
     async with serve_pty(line, link=tmp_path / "ttyFurnace") as address, open_tree() as tree:
-        zone = await tree.add("zone", driver, address, unit_id="1")
+        once = evolve(driver.profiles.get("serial", SERIAL), attempts=1)
+        zone = await tree.add("zone", driver, address, unit_id="1", profile=once)
         expected = await zone.integral_time.get()
         line.late(0.6)
         with pytest.raises(CommandError, match="no reply"):

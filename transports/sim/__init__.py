@@ -7,6 +7,7 @@ from .hosts import serve_pty, serve_tcp
 from .line import SimLine, TimedBytes
 from .memory import MemoryHost, MemoryStream
 from .model import DeviceModel, ServerModel, SimReply
+from .multiplexed import MultiplexedSim
 from .process import BlockingSimProcess, RemoteLine, SimProcess
 from .spec import Json, SimSpec
 
@@ -17,6 +18,7 @@ __all__ = [
     "Json",
     "MemoryHost",
     "MemoryStream",
+    "MultiplexedSim",
     "RemoteLine",
     "ServerModel",
     "SimLine",

@@ -1,0 +1,59 @@
+"""Operations that go on after their exchange: how they are followed, and called off; pure.
+
+Rules:
+1. An operation holds its instrument's lane and leaves the bus to others.
+2. It is followed by harmless questions that are answered at once, never by one that the
+   device answers when it is done.
+3. Whoever may have left one running owes the device its abort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from attrs import field, frozen, validators
+
+from transports import Exchange
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@frozen(kw_only=True)
+class Progress:
+    """How far an operation has come.
+
+    Attributes:
+        done: Whether it is over.
+        fraction: How much of it is done, from 0 to 1; None where the device does not say.
+        said: What the device said, as it came.
+    """
+
+    done: bool
+    fraction: float | None = None
+    said: bytes = b""
+
+
+@frozen(kw_only=True)
+class Overlap(Generic[T_co]):
+    """How an operation is followed once the device has been told to start it.
+
+    Attributes:
+        poll: Asks how far it has come; harmless, and answered at once.
+        judge: Reads the answer; raises DeviceError where the operation failed, ValueError
+            where the answer does not fit.
+        finish: Asks how it went and what came of it, once it is done; None where nothing.
+        result: Turns that answer into the value; raises as `judge` does.
+        abort: Stops it; None where the device cannot.
+        within_s: How long it may take, in seconds, before it is called off as failed.
+        by_status: Whether it is the status that acknowledges the command, not the reply to
+            its start.
+    """
+
+    poll: Exchange
+    judge: Callable[[bytes], Progress]
+    result: Callable[[bytes], T_co]
+    finish: Exchange | None = None
+    abort: Exchange | None = None
+    within_s: float = field(default=3600.0, validator=validators.gt(0.0))
+    by_status: bool = False
