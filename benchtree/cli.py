@@ -21,6 +21,7 @@ from actors import describe
 
 from .config import Config, check_simulation, load_config
 from .demo import DEMO_S, run_demo
+from .journal_command import journal
 from .logs import EventLog, open_logbook
 from .looking import register
 from .mistakes import ConfigError
@@ -51,6 +52,7 @@ app: Final = App(
 )
 register(app)
 app.command(sim)
+app.command(journal)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

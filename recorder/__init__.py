@@ -34,6 +34,7 @@ from .journal_file import (
     check_journal,
     finish_journal,
     finish_killed_journals,
+    last_entry,
     read_entries,
 )
 from .lines import decode_lines, encode_lines
@@ -126,6 +127,7 @@ __all__ = [
     "finish_killed_journals",
     "is_connection_error",
     "keep_journal",
+    "last_entry",
     "load",
     "need",
     "open_journal",

@@ -366,6 +366,17 @@ def read_entries(
                 raise JournalError(f"{path}: row {cells[0]} makes no sense: {error}") from error
 
 
+def last_entry(path: Path) -> int:
+    """Return the number of a journal's last row, or 0.
+
+    Raises:
+        JournalError: It is no journal, or cannot be read.
+    """
+    with _reading(path) as database:
+        (last,) = database.execute("SELECT coalesce(max(number), 0) FROM entries").fetchone()
+        return int(last)
+
+
 def _batches(database: sqlite3.Connection) -> Iterator[Batch]:
     first = 1
     for number, previous, seal, last in database.execute(_BATCHES):
