@@ -206,7 +206,8 @@ def _remarks(row: JournalRow) -> str:
     if row.acknowledgement and row.state is CommandState.ACKNOWLEDGED:
         said.append(f"answered {row.acknowledgement}")
     if row.text:
-        said.append(row.text)
+        # Who it is about stands in the columns before.
+        said.append(row.text.removeprefix(f"{row.instrument}: {row.command}: "))
     elif row.cause is not None:
         said.append(row.cause.value)
     return "; ".join(said)
@@ -299,9 +300,9 @@ def _verify(path: Path, *, as_json: bool) -> int:
 
 def _anchor(kept: Any) -> tuple[int, str] | None:
     """Return where the run says that the chain ends, if it does."""
-    if not isinstance(kept, dict):
-        return None
     match kept:
+        case None:
+            return None
         case {"batches": int(batches), "seal": str(seal)}:
             return batches, seal
         case _:

@@ -96,7 +96,7 @@ def test_listing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ended by process" in lines[-1]
 
 
-FILTERS = [
+FILTERS: list[tuple[list[str], list[str]]] = [
     (["--instrument", "psu", "--state", "queued"], ["voltage.set", "output.set"]),
     (["--state", "Refused"], ["voltage.set"]),
     (["--cause", "tripped"], ["voltage.set"]),
