@@ -24,29 +24,11 @@ ASG: Final = 0x4020_0000
 DSP: Final = 0x4030_0000
 AMS: Final = 0x4040_0000
 
-SIGNALS: Final = {
-    name: number
-    for number, name in enumerate(
-        [
-            "pid0",
-            "pid1",
-            "pid2",
-            "trig",
-            "iir",
-            "iq0",
-            "iq1",
-            "iq2",
-            "asg0",
-            "asg1",
-            "in1",
-            "in2",
-            "out1",
-            "out2",
-            "iq2_2",
-            "off",
-        ]
-    )
-}
+_NAMES: Final = (
+    *("pid0", "pid1", "pid2", "trig", "iir", "iq0", "iq1", "iq2"),
+    *("asg0", "asg1", "in1", "in2", "out1", "out2", "iq2_2", "off"),
+)
+SIGNALS: Final = {name: number for number, name in enumerate(_NAMES)}
 OUTPUTS: Final = {"off": 0, "out1": 1, "out2": 2, "both": 3}
 CABLE: Final = {"cutoff_hz": None, "noise_v": 0.0}
 
@@ -65,9 +47,14 @@ def signed(word: int, bits: int) -> int:
     return word - (1 << bits) if word >> (bits - 1) else word
 
 
+def generated_hz(hz: float) -> float:
+    """Return the frequency that a generator makes of `hz`."""
+    return round(hz * (1 << 30) / CLOCK_HZ) * CLOCK_HZ / (1 << 30)
+
+
 def sine() -> Floats:
     """Return one cycle of a sine in the generator's resolution."""
-    return np.rint(8191 * np.sin(2 * np.pi * np.arange(LENGTH) / LENGTH)) / 8192
+    return np.asarray(np.rint(8191 * np.sin(2 * np.pi * np.arange(LENGTH) / LENGTH)) / 8192)
 
 
 @frozen
@@ -204,7 +191,6 @@ class Board:
         self.write(SCOPE, ARM)
         self.write(SCOPE + 0x4, source)
 
-    @property
     def busy(self) -> bool:
         """Whether the acquisition goes on."""
         return bool(self.read(SCOPE)[0] & 0b101)
@@ -226,7 +212,7 @@ class Board:
         self.look(decimation=decimation, average=average, **signals)
         self.arm(1, LENGTH)
         self.wait(1.01 * LENGTH * decimation / CLOCK_HZ)
-        assert not self.busy
+        assert not self.busy()
         return self.trace()
 
 

@@ -30,7 +30,7 @@ def test_change_of_frequency_in_mid_acquisition_shows_in_the_trace() -> None:
     board.wait(0.5)
     board.frequency(300.0)
     board.wait(0.6)
-    assert not board.busy
+    assert not board.busy()
     trace = board.trace()
     early, late = trace.times_s < 0.5, trace.times_s > 0.5
     volts = trace.volts[0]
@@ -52,7 +52,7 @@ def test_looking_changes_nothing(reads: int) -> None:
             board.wait(0.15 / times)
             board.sample("in1")
             board.read(SCOPE + 0x18)
-        return board.trace().volts[0].tolist()
+        return [float(volts) for volts in board.trace().volts[0]]
 
     assert acquire(reads) == pytest.approx(acquire(2), abs=2 / 8192)
 
@@ -71,9 +71,9 @@ def test_edge_trigger_is_in_the_middle(rising: bool) -> None:
     board.wait(0.02)
     assert board.read(SCOPE + 0x16C) == [1]
     board.write(SCOPE + 0x4, 2 if rising else 3)
-    assert board.busy
+    assert board.busy()
     board.wait(0.02)
-    assert not board.busy
+    assert not board.busy()
     trace = board.trace()
     assert trace.at(0.0) == pytest.approx(0.2, abs=0.01)
     assert (trace.at(20e-6) > trace.at(-20e-6)) is rising
@@ -93,7 +93,7 @@ def test_no_edge_no_trigger() -> None:
     assert board.read(SCOPE)[0] & 0b101 == 0b001
     board.generate(1000.0, 0.9)
     board.wait(0.5)
-    assert not board.busy
+    assert not board.busy()
 
 
 def test_generator_triggers_the_scope() -> None:
@@ -119,12 +119,12 @@ def test_pin_triggers_scope_and_generator() -> None:
     board.look(decimation=64, average=False)
     board.arm(6, LENGTH)
     board.wait(0.01)
-    assert board.busy
+    assert board.busy()
     assert board.sample("out1") == 0.0
     board.write(HK + 0x10, 1)
     board.write(HK + 0x18, 1)
     board.wait(0.01)
-    assert not board.busy
+    assert not board.busy()
     trace = board.trace()
     assert np.angle(fit(trace.times_s, trace.volts[0], 1000.0)) == pytest.approx(0.0, abs=0.02)
 
@@ -135,6 +135,7 @@ def test_rolling_goes_on_until_it_is_stopped() -> None:
     board.generate(10.0, 0.5)
     board.look(decimation=8192, average=False)
     board.arm(0, LENGTH)
+    volts = np.zeros(0)
     for _ in range(5):
         board.wait(0.7)
         pointer = board.read(SCOPE + 0x18)[0]
@@ -142,7 +143,7 @@ def test_rolling_goes_on_until_it_is_stopped() -> None:
         raw[raw >= 8192] -= LENGTH
         volts = np.roll(raw, -(pointer + 1)) / 8192
         assert volts[-1] == pytest.approx(board.sample("out1"), abs=0.01)
-    assert board.busy
+    assert board.busy()
     assert np.ptp(volts) == pytest.approx(1.0, abs=0.01)
 
 
@@ -194,9 +195,10 @@ def test_filtered_table_matches_numbers_from_small_steps(shape: str) -> None:
     board.wait(0.1)
     trace = board.single(decimation=16, in1="in1", in2="asg0")
     step_s = 1e-8
-    value, values = 0.0, []
+    value = 0.0
+    values: list[float] = []
     for index in range(300_000):
-        drive = 0.7 * table[int(index * step_s * 1000.0 * LENGTH) % LENGTH]
+        drive = 0.7 * float(table[int(index * step_s * 1000.0 * LENGTH) % LENGTH])
         value += step_s * 2 * np.pi * 3000.0 * (drive - value)
         values.append(value)
     settled = np.array(values[-100_000:])

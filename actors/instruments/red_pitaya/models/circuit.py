@@ -32,9 +32,6 @@ _LAG_PER_S: Final = 125e6 / 3
 # Integrators leak a little, so that every system has a rest position.
 _LEAK_PER_S: Final = 1e-7
 
-# Equal stages in a row would have no distinct eigenvalues.
-_APART: Final = 1e-3
-
 
 @frozen(kw_only=True)
 class Plant:
@@ -272,10 +269,10 @@ class Circuit:
         self.holds |= held
         return self.signal(number)
 
-    def _filtered(self, name: str, index: int, corner_hz: float, source: Floats) -> Floats:
+    def _filtered(self, name: str, corner_hz: float, source: Floats) -> Floats:
         """Send a signal through one filter stage."""
         state = self._state(name)
-        rate = 2 * np.pi * abs(corner_hz) * (1 + _APART * index)
+        rate = 2 * np.pi * abs(corner_hz)
         self._rates[self._index[name]] = rate * (source - state)
         return state if corner_hz > 0 else source - state
 
@@ -288,7 +285,7 @@ class Circuit:
         source = self._source(pid.source)
         for index, corner_hz in enumerate(pid.filters_hz):
             if corner_hz:
-                source = self._filtered(f"{name}.filter{index}", index, corner_hz, source)
+                source = self._filtered(f"{name}.filter{index}", corner_hz, source)
         partner = {0: 1, 1: 0}.get(number)
         if pid.differential and partner is not None:
             error = source - self._source(settings.pids[partner].source)
@@ -326,7 +323,7 @@ class Circuit:
         for index, plant in enumerate(settings.plants):
             if plant.cutoff_hz is not None:
                 name = f"plant{index}"
-                self._filtered(name, index, plant.cutoff_hz, plant.gain * self._outs[index])
+                self._filtered(name, plant.cutoff_hz, plant.gain * self._outs[index])
         if settings.iir_source is not None:
             source = self._source(settings.iir_source)
             self._rates[self._index["iir"]] = _LAG_PER_S * (source - self._state("iir"))
@@ -341,13 +338,13 @@ class Circuit:
         """
         source = self._source(iq.source)
         if iq.filter_hz:
-            source = self._filtered(f"iq{number}.filter", 0, iq.filter_hz, source)
+            source = self._filtered(f"iq{number}.filter", iq.filter_hz, source)
         turn = 2 * np.pi * iq.frequency_hz * iq.demodulates
         real, imaginary = source, self._none()
         for index, bandwidth_hz in enumerate(_bandwidths(iq)):
             names = f"iq{number}.re{index}", f"iq{number}.im{index}"
             re, im = self._state(names[0]), self._state(names[1])
-            rate = 2 * np.pi * abs(bandwidth_hz) * (1 + _APART * index)
+            rate = 2 * np.pi * abs(bandwidth_hz)
             self._rates[self._index[names[0]]] = rate * (real - re) - turn * im
             self._rates[self._index[names[1]]] = rate * (imaginary - im) + turn * re
             if bandwidth_hz > 0:

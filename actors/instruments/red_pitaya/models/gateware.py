@@ -202,7 +202,7 @@ class _Processing:
             return counts(float(self._physics.sample(number, at_s)[0]))
         if number in PIDS and place == 0x100:
             self._physics.catch_up()
-            return round(self._physics.integral(number) * 8192) & 0xFFFF
+            return min(round(self._physics.integral(number) * 8192), 0x7FFF) & 0xFFFF
         if number in self._averagers and place in SUMS:
             self._physics.catch_up()
             return self._averagers[number].word(place)

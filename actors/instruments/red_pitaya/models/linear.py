@@ -17,6 +17,9 @@ from .waves import FEW, Complexes, Drive, Floats, add_up
 NEGLIGIBLE: Final = 1e-7
 """Parts of a signal smaller than this, in volts, are left out."""
 
+_ENTANGLED: Final = 1e9
+_APART: Final = 1e-4
+
 _FORGOTTEN: Final = 40.0
 """A mode is gone after so many of its time constants."""
 
@@ -36,11 +39,17 @@ class Modes:
 
 
 def decompose(matrix: Floats) -> Modes:
-    """Return the modes of a system. Its matrix has an inverse and distinct eigenvalues."""
+    """Return the modes of a system whose matrix has an inverse.
+
+    Two equal stages in a row have too few vectors between them: they are made to differ.
+    """
     if not len(matrix):
         empty = np.zeros((0, 0), dtype=np.complex128)
         return Modes(np.zeros(0, dtype=np.complex128), empty, empty)
     rates, vectors = np.linalg.eig(matrix)
+    if np.linalg.cond(vectors) > _ENTANGLED:
+        apart = _APART * np.arange(len(matrix)) * np.diag(matrix)
+        rates, vectors = np.linalg.eig(matrix + np.diag(apart))
     return Modes(
         rates.astype(np.complex128),
         vectors.astype(np.complex128),

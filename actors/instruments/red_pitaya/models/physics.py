@@ -75,7 +75,6 @@ class Physics:
         clock_s: What time it is.
         now_s: Up to when everything is known; `catch_up` brings it up to the time.
         plants: What connects the outputs to the inputs; `change` before it is replaced.
-        flag: What the trigger module puts out, in volts.
         watchers: They see every stretch of time.
     """
 
@@ -85,11 +84,14 @@ class Physics:
         """Start at rest."""
         self.clock_s = self.now_s = 0.0
         self.plants: Sequence[Plant] = plants
-        self.flag = 0.0
         self.watchers: list[Watcher] = []
         self._dsp = dsp
         self._generators = generators
         self._random = np.random.default_rng(seed)
+        self._flag = 0.0
+        self._flagged = False
+        # A loop that has swung too often is followed less far each time.
+        self._patience = SWITCHES
         self._values: dict[str, float] = {}
         self._clamps: dict[str, bool] = {}
         self._cycles: dict[int, float] = dict.fromkeys(IQS, 0.0)
@@ -122,14 +124,14 @@ class Physics:
             if circuit.holds:
                 end_s = min(end_s, self.now_s + max(HOLD_S, (to_s - asked_s) / SWITCHES))
             reached = None
-            if switches < SWITCHES:
+            if switches < self._patience:
                 if self._growth_per_s > 0:
                     end_s = min(end_s, self.now_s + _GROWTH / self._growth_per_s)
                 reached = self._first_reached(end_s)
                 end_s = reached.at_s if reached is not None else end_s
             elif self._growth_per_s > 0:
                 self._skip(to_s)
-                return
+                break
             for watcher in self.watchers:
                 watcher.watch(self.now_s, end_s)
             self.now_s = end_s
@@ -137,9 +139,12 @@ class Physics:
                 switches += 1
                 self._settle()
                 self._switch(reached)
-            elif end_s < to_s:
+            elif end_s < to_s or self._flagged:
+                self._flagged = False
                 switches += self._growth_per_s > 0
                 self._settle()
+        swings = switches >= self._patience
+        self._patience = max(self._patience // 2, 2) if swings else SWITCHES
 
     def sample(self, number: int, at_s: Floats, width_s: float = 0.0) -> Floats:
         """Return a signal in volts at increasing instants, which no change separates from now.
@@ -150,6 +155,8 @@ class Physics:
             width_s: Over how long before each instant it is averaged.
         """
         piece, circuit = self._current()
+        if number == TRIG:
+            return np.full(len(at_s), min(self._flag, _FULL_SCALE))
         if self._shows_quadrature(number):
             return np.clip(self._quadrature(number, at_s), -1.0, _FULL_SCALE)
         values = piece.values(circuit.signal(number), at_s, width_s)
@@ -172,6 +179,11 @@ class Physics:
         """Set the integrator of a PID module; `change` comes before."""
         self._values[f"pid{number}.integral"] = volts
         self._clamps.pop(f"pid{number}.integral", None)
+
+    def set_flag(self, volts: float) -> None:
+        """Set what the trigger module puts out; others see it after the stretch of time."""
+        self._flagged = volts != self._flag
+        self._flag = volts
 
     def synchronise(self, number: int) -> None:
         """Set an oscillator's phase to zero; `change` comes before."""
@@ -213,21 +225,32 @@ class Physics:
 
     def _current(self) -> tuple[Piece, Circuit]:
         """Return the solution for now, made anew after a change."""
-        if self._piece is None or self._circuit is None:
-            self._circuit = circuit = Circuit(self._settings())
-            modes = self._solved(circuit)
-            self._growth_per_s = modes.growth_per_s
-            state = np.array([self._values.get(name, 0.0) for name in circuit.names])
-            self._piece = Piece(
-                modes,
-                circuit.inputs,
-                circuit.constant,
-                circuit.drives,
-                start_s=self.now_s,
-                state=state,
-                random=self._random,
-            )
-        return self._piece, self._circuit
+        if self._piece is not None and self._circuit is not None:
+            return self._piece, self._circuit
+        piece, circuit = self._build()
+        if not circuit.holds:
+            return piece, circuit
+        # What is held is known only once the states have their places.
+        for number in (*IQS, IQ2_SECOND):
+            if self._shows_quadrature(number):
+                held = self._quadrature(number, np.array([self.now_s]))
+                self._values[str(number)] = float(held[0])
+        return self._build()
+
+    def _build(self) -> tuple[Piece, Circuit]:
+        self._circuit = circuit = Circuit(self._settings())
+        modes = self._solved(circuit)
+        self._growth_per_s = modes.growth_per_s
+        self._piece = piece = Piece(
+            modes,
+            circuit.inputs,
+            circuit.constant,
+            circuit.drives,
+            start_s=self.now_s,
+            state=np.array([self._values.get(name, 0.0) for name in circuit.names]),
+            random=self._random,
+        )
+        return piece, circuit
 
     def _solved(self, circuit: Circuit) -> Modes:
         key = circuit.matrix.tobytes()
@@ -259,7 +282,7 @@ class Physics:
             asg_directs=[dsp[number * MODULE + 0x4] for number in ASGS],
             plants=self.plants,
             outputs=outputs,
-            held={**self._values, str(TRIG): self.flag},
+            held={**self._values, str(TRIG): self._flag},
             clamps=self._clamps,
         )
 
@@ -269,11 +292,6 @@ class Physics:
         if piece is not None and circuit is not None:
             state = np.clip(piece.state(self.now_s), -1e6, 1e6)
             self._values.update(zip(circuit.names, state.tolist(), strict=True))
-            now = np.array([self.now_s])
-            if circuit.holds:
-                for number in (*IQS, IQ2_SECOND):
-                    if self._shows_quadrature(number):
-                        self._values[str(number)] = float(self._quadrature(number, now)[0])
         for number, iq in zip(IQS, self._iqs, strict=False):
             running = self._dsp[SYNC] >> number & 1
             passed = iq.frequency_hz * (self.now_s - self._cycles_at_s)
@@ -288,6 +306,8 @@ class Physics:
         self._settle()
         self.now_s = to_s
         self._settle()
+        for watcher in self.watchers:
+            watcher.watch(to_s, to_s)
 
     def _switch(self, reached: Reached) -> None:
         """Put a signal at its limit, or let it go."""

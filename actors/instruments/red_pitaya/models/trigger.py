@@ -52,7 +52,7 @@ class Trigger:
         """Arm or disarm it."""
         self._armed = armed
         self._above = self._below = None
-        self._physics.flag = 0.0
+        self._physics.set_flag(0.0)
 
     def word(self, place: int) -> int:
         """Return a register."""
@@ -83,7 +83,7 @@ class Trigger:
         if edges:
             self._at_s = float(at_s[min(edges)])
             self._armed = bool(self._dsp[_BASE + 0x104] & 1)
-            self._physics.flag = self._output()
+            self._physics.set_flag(self._output())
             self._notify()
 
     def _output(self) -> float:
