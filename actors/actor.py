@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import trio
 
@@ -53,6 +53,9 @@ class _Letter(ReplyChannel[R], Generic[M, R]):
         self.scope: trio.CancelScope | None = None
 
 
+_Pending: TypeAlias = tuple[_Letter[M, R], Awaitable[R]]
+
+
 class _Cell:
     """Where an actor stands, whatever its incarnation; told of by refs."""
 
@@ -75,6 +78,9 @@ _current: ContextVar[_Cell | None] = ContextVar("benchtree actor", default=None)
 
 class Ref(Generic[M, R]):
     """A name for an actor that outlives its incarnations."""
+
+    # Made by the thousand: a dictionary for each would weigh as much as the rest.
+    __slots__ = ("__weakref__", "_cell", "_inbox", "_lane", "_make", "name")
 
     def __init__(self, name: str, make: Callable[[], Actor[M, R]]) -> None:
         """Make a ref to the actor that `make` makes; nothing runs yet."""
@@ -143,13 +149,13 @@ class Ref(Generic[M, R]):
             raise AskError(self.name, Cause.STOPPED, self._cell.down)
         if asker is None:
             return
-        cell: _Cell | None = self._cell
-        while cell is not None:
-            if cell is asker:
+        asked: _Cell | None = self._cell
+        while asked is not None:
+            if asked is asker:
                 raise AskError(
                     self.name, Cause.CONFLICT, f"it waits for {asker.name}, which asks it"
                 )
-            cell = cell.waits_for
+            asked = asked.waits_for
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self, started: Started) -> None:
@@ -160,25 +166,46 @@ class Ref(Generic[M, R]):
         cell.awaits = iscoroutinefunction(actor.receive)
         _current.set(cell)
         started()
+        del started
+        first: _Pending[M, R] | None = None
         try:
+            if not cell.awaits:
+                # Nothing of it is ever cancelled: it needs no scope.
+                while (first := self._answer_waiting(actor)) is None:
+                    await self._inbox.wait()
             while True:
                 # One scope serves many messages: it is renewed only once it was used.
                 with trio.CancelScope() as scope:
-                    await self._serve(actor, scope)
+                    await self._serve(actor, scope, first)
+                first = None
         finally:
             cell.task = None
 
-    async def _serve(self, actor: Actor[M, R], scope: trio.CancelScope) -> None:
-        inbox, lane = self._inbox, self._lane
+    def _answer_waiting(self, actor: Actor[M, R]) -> _Pending[M, R] | None:
+        """Answer what waits now; return the first message whose answer is to be awaited."""
+        # No more than that: an actor that tells itself things lets others run.
+        for _ in range(self._lane.count):
+            letter = self._inbox.take_nowait()
+            if letter is not None and (answer := self._begin(actor, letter)) is not None:
+                return letter, answer
+        return None
+
+    async def _serve(
+        self, actor: Actor[M, R], scope: trio.CancelScope, first: _Pending[M, R] | None
+    ) -> None:
+        """Answer messages until `scope` is cancelled: too late for one, not meant for the next."""
+        if first is not None:
+            await self._finish(*first, scope)
+            if scope.cancel_called:
+                return
         while True:
-            # Only what waits now: an actor that tells itself things lets others run.
-            for _ in range(lane.count):
-                letter = inbox.take_nowait()
+            for _ in range(self._lane.count):
+                letter = self._inbox.take_nowait()
                 if letter is not None and (answer := self._begin(actor, letter)) is not None:
                     await self._finish(letter, answer, scope)
                     if scope.cancel_called:
-                        return  # too late for that answer, and not meant for the next
-            await inbox.wait()
+                        return
+            await self._inbox.wait()
 
     def _begin(self, actor: Actor[M, R], letter: _Letter[M, R]) -> Awaitable[R] | None:
         """Answer at once, or return what is still to be awaited for the answer."""

@@ -11,8 +11,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -39,10 +39,13 @@ class Lane(Generic[M]):
         engaged: Whether a message taken out is not done with, and comes before the rest.
         busy: Whether nothing at all leaves it now, not even emergencies.
         queues: What waits, by priority; the inbox's own.
-        room: Who waits for room; the inbox's own.
+        room: Who waits for room, once somebody had to; the inbox's own.
         promised: Places given to woken waiters that have not put their message yet.
         count: How many messages wait; the inbox's own.
     """
+
+    # Made by the thousand: a dictionary for each would weigh as much as the rest.
+    __slots__ = ("bound", "busy", "count", "engaged", "held", "name", "promised", "queues", "room")
 
     def __init__(self, name: str, bound: int) -> None:
         """Make an empty lane."""
@@ -51,8 +54,9 @@ class Lane(Generic[M]):
         self.held = False
         self.engaged = False
         self.busy = False
-        self.queues: tuple[OrderedDict[int, M], ...] = tuple(OrderedDict() for _ in Priority)
-        self.room = trio.lowlevel.ParkingLot()
+        # There while they hold something: thousands of lanes are empty, and stay light.
+        self.queues: list[OrderedDict[int, M] | None] = [None] * len(Priority)
+        self.room: trio.lowlevel.ParkingLot | None = None
         self.promised = 0
         self.count = 0
 
@@ -63,7 +67,8 @@ class Lane(Generic[M]):
     def __iter__(self) -> Iterator[M]:
         """Iterate over the waiting messages, first served first."""
         for queue in self.queues:
-            yield from queue.values()
+            if queue is not None:
+                yield from queue.values()
 
     def __repr__(self) -> str:
         """Return the name, the load and whether it is held."""
@@ -78,10 +83,13 @@ class Lane(Generic[M]):
         """Take out the message that is served first, unless it stays."""
         if self.busy:
             return None
-        for queue in self.queues[:1] if self.held or self.engaged else self.queues:
+        stays = self.held or self.engaged
+        for priority, queue in enumerate(self.queues[:1] if stays else self.queues):
             if queue:
                 message = queue.popitem(last=False)[1]
                 self.count -= 1
+                if not queue:
+                    self.queues[priority] = None
                 if self.room:
                     self.make_room()
                 return message
@@ -97,19 +105,23 @@ class Lane(Generic[M]):
 class Inbox(Generic[M]):
     """All lanes of one actor."""
 
+    __slots__ = ("_asleep", "_bell", "_door", "_emergencies", "_lanes", "_rung", "_turns")
+
     def __init__(self) -> None:
         """Make an inbox without lanes."""
-        self._lanes: dict[str, Lane[M]] = {}
+        self._lanes: list[Lane[M]] = []
         # Lanes that hold messages, in the order of their turns.
-        self._turns: deque[Lane[M]] = deque()
+        self._turns: list[Lane[M]] = []
         self._emergencies = 0
         self._bell, self._door = trio.open_memory_channel[None](1)
-        # Whether a ring is on its way to the actor.
+        # Whether the actor waits at the door, as far as is known.
+        self._asleep = False
+        # Whether somebody rang since the actor last went there.
         self._rung = False
 
     def __repr__(self) -> str:
         """Return the lanes."""
-        return f"<Inbox {list(self._lanes.values())}>"
+        return f"<Inbox {self._lanes}>"
 
     def __len__(self) -> int:
         """Return how many messages wait."""
@@ -117,12 +129,13 @@ class Inbox(Generic[M]):
 
     def add_lane(self, name: str, bound: int) -> Lane[M]:
         """Make a lane."""
-        lane = self._lanes[name] = Lane(name, bound)
+        lane: Lane[M] = Lane(name, bound)
+        self._lanes.append(lane)
         return lane
 
     def remove_lane(self, lane: Lane[M]) -> list[M]:
         """Forget a lane and return what waited in it."""
-        del self._lanes[lane.name]
+        self._lanes.remove(lane)
         return self.empty(lane)
 
     def put_nowait(self, lane: Lane[M], message: M, priority: Priority = Priority.NORMAL) -> None:
@@ -153,6 +166,8 @@ class Inbox(Generic[M]):
         try:
             self.put_nowait(lane, message, priority)
         except InboxFullError:
+            if lane.room is None:
+                lane.room = trio.lowlevel.ParkingLot()
             await lane.room.park()
             lane.promised -= 1
             try:
@@ -173,7 +188,7 @@ class Inbox(Generic[M]):
             return message
         turns = self._turns
         for _ in range(len(turns)):
-            lane = turns.popleft()
+            lane = turns.pop(0)
             message = lane.pop()
             if lane.count:
                 turns.append(lane)
@@ -188,9 +203,11 @@ class Inbox(Generic[M]):
         """
         if lane.count:
             self._turns.remove(lane)
-        self._turns.appendleft(lane)
+        self._turns.insert(0, lane)
         lane.count += 1
         queue = lane.queues[priority]
+        if queue is None:
+            queue = lane.queues[priority] = OrderedDict()
         queue[id(message)] = message
         queue.move_to_end(id(message), last=False)
         if priority is Priority.EMERGENCY:
@@ -199,7 +216,7 @@ class Inbox(Generic[M]):
     def discard(self, lane: Lane[M], message: M, priority: Priority) -> bool:
         """Take a waiting message out and return whether it was there."""
         queue = lane.queues[priority]
-        if queue.pop(id(message), None) is None:
+        if queue is None or queue.pop(id(message), None) is None:
             return False
         lane.count -= 1
         if priority is Priority.EMERGENCY:
@@ -213,9 +230,8 @@ class Inbox(Generic[M]):
         """Take everything out of a lane and return it, first served first."""
         messages = list(lane)
         if messages:
-            self._emergencies -= len(lane.queues[Priority.EMERGENCY])
-            for queue in lane.queues:
-                queue.clear()
+            self._emergencies -= len(lane.queues[Priority.EMERGENCY] or ())
+            lane.queues = [None] * len(Priority)
             lane.count = 0
             self._turns.remove(lane)
         for _ in range(lane.bound):
@@ -228,24 +244,27 @@ class Inbox(Generic[M]):
         """Return the emergency that is served next, without taking it."""
         if not self._emergencies or (lane := self._next_urgent()) is None:
             return None
-        return next(iter(lane.queues[Priority.EMERGENCY].values()))
+        return next(iter((lane.queues[Priority.EMERGENCY] or {}).values()))
 
     def ring(self) -> None:
         """Wake the actor, though nothing was put."""
-        if not self._rung:
+        if not self._asleep:
             self._rung = True
+            return
+        self._asleep = False
+        try:  # noqa: SIM105 - `suppress` would cost each message more than all else here
             self._bell.send_nowait(None)
+        except trio.WouldBlock:
+            pass  # a ring from before the actor was cancelled waits there already
 
-    async def wait(self) -> None:
+    def wait(self) -> Awaitable[None]:
         """Wait until something is put or the bell is rung."""
         if self._rung:
             # A ring from before the last look at the store says nothing new.
-            self._door.receive_nowait()
             self._rung = False
-            await trio.lowlevel.checkpoint()
-        else:
-            await self._door.receive()
-            self._rung = False
+            return trio.lowlevel.checkpoint()  # noqa: ASYNC105 - the caller awaits it
+        self._asleep = True
+        return self._door.receive()
 
     def _next_urgent(self) -> Lane[M] | None:
         return next(
@@ -257,7 +276,10 @@ class Inbox(Generic[M]):
         if not lane.count:
             self._turns.append(lane)
         lane.count += 1
-        lane.queues[priority][id(message)] = message
+        queue = lane.queues[priority]
+        if queue is None:
+            queue = lane.queues[priority] = OrderedDict()
+        queue[id(message)] = message
         if priority is Priority.EMERGENCY:
             self._emergencies += 1
         self.ring()

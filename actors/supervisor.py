@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol, TypeGuard
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from .errors import GaveUpError, SupervisionError
 from .events import (
@@ -116,8 +117,14 @@ class _Child:
     stopping: bool = False
     # While RESTARTING: when it may start, in Trio time.
     due_s: float = -math.inf
-    # Set once the last incarnation has ended.
-    ended: trio.Event = field(factory=trio.Event)
+    # Answered once the incarnation is up, or cannot be; None from then on.
+    up: ReplyChannel[None] | None = None
+    # Answered once the last incarnation has ended, for those who wait for that.
+    ended: ReplyChannel[None] | None = None
+
+    def take_up(self) -> ReplyChannel[None] | None:
+        up, self.up = self.up, None
+        return up
 
 
 @frozen
@@ -393,15 +400,14 @@ class Supervisor:
     async def _start(self, child: _Child) -> None:
         """Start an incarnation and wait until it is up."""
         assert self._nursery is not None  # noqa: S101 - narrows for the type checkers
-        up: ReplyChannel[None] = ReplyChannel()
+        up = child.up = ReplyChannel[None]()
         child.scope = trio.CancelScope(shield=True)
         child.stopping = False
         child.status = ChildStatus.STARTING
         child.error = None
         child.due_s = -math.inf
-        child.ended = trio.Event()
         name = f"{self.name}/{child.spec.name}"
-        self._nursery.start_soon(self._incarnation, child, child.scope, up, name=name)
+        self._nursery.start_soon(self._incarnation, child, child.scope, name=name)
         await up.receive()
 
     async def _stop_all(self, reason: str) -> None:
@@ -419,37 +425,38 @@ class Supervisor:
         """Cancel a child and wait for its end; report it once its budget is spent."""
         child.stopping = True
         if child.scope is not None:
+            ended = child.ended = child.ended or ReplyChannel[None]()
             child.scope.cancel()
             with trio.move_on_after(child.spec.stop_s):
-                await child.ended.wait()
-            if not child.ended.is_set():
+                await ended.receive()
+            if not ended.answered:
                 self._events.publish(
                     ChildOverdue(
                         supervisor=self.name, child=child.spec.name, budget_s=child.spec.stop_s
                     )
                 )
-                await child.ended.wait()
+                await ended.receive()
         child.status = ChildStatus.DOWN
         child.due_s = -math.inf
+
+    def _note_up(self, child: _Child, up: ReplyChannel[None]) -> None:
+        if child.up is up:
+            child.up = None
+            child.status = ChildStatus.UP
+            self._events.publish(ChildStarted(supervisor=self.name, child=child.spec.name))
+            up.send(None)
 
     # What runs in a child's task.
 
     @trio.lowlevel.enable_ki_protection
-    async def _incarnation(
-        self, child: _Child, scope: trio.CancelScope, up: ReplyChannel[None]
-    ) -> None:
-        def started() -> None:
-            if not up.answered:
-                child.status = ChildStatus.UP
-                self._events.publish(ChildStarted(supervisor=self.name, child=child.spec.name))
-                up.send(None)
-
+    async def _incarnation(self, child: _Child, scope: trio.CancelScope) -> None:
+        assert child.up is not None  # noqa: S101 - narrows for the type checkers
         error: Exception | None = None
         try:
             # Around the scope: a clean-up error may come out of it together with the
             # cancellation, and is a failure of the child like any other.
             with scope:
-                await child.spec.start(started)
+                await child.spec.start(partial(self._note_up, child, child.up))
         except Exception as failure:  # noqa: BLE001 - the supervision boundary
             error = failure
         except BaseException as interrupt:
@@ -458,14 +465,15 @@ class Supervisor:
             raise
         self._note_end(child, error)
         child.error = error
-        if error is not None and not up.answered:
+        up = child.take_up()
+        if error is not None and up is not None:
             refusal = SupervisionError(
                 f"{self.name}: {child.spec.name} failed to start: {describe(error)}"
             )
             refusal.__cause__ = error
             up.send_error(refusal)
             return  # who started it decides what follows
-        if not up.answered:
+        if up is not None:
             up.send(None)
         if not child.stopping:
             self._tell(_Ended(child))
@@ -473,7 +481,9 @@ class Supervisor:
     def _note_end(self, child: _Child, error: BaseException | None) -> None:
         child.scope = None
         child.status = ChildStatus.DOWN
-        child.ended.set()
+        if child.ended is not None:
+            child.ended.send(None)
+            child.ended = None
         self._events.publish(
             ChildEnded(
                 supervisor=self.name,

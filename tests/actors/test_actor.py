@@ -264,7 +264,7 @@ async def test_an_async_answer_costs_its_own_checkpoints_and_no_more() -> None:
 
 
 async def test_many_askers_share_the_actors_steps() -> None:
-    """Ten at once cost the actor a single step."""
+    """Ten at once cost the actor two steps: one for all of them, one to look again."""
     ref = counter()
     costs = Costs()
     async with supervised(ref.spec()), trio.open_nursery() as nursery:
@@ -275,7 +275,7 @@ async def test_many_askers_share_the_actors_steps() -> None:
         await quiet()
         trio.lowlevel.remove_instrument(costs)
     # Ten askers take two steps each, and this test's own task one.
-    assert costs.steps == 20 + 1 + 1
+    assert costs.steps == 20 + 2 + 1
 
 
 async def test_an_asker_cancelled_before_its_turn_costs_the_actor_nothing(
