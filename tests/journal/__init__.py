@@ -1,0 +1,1 @@
+"""Journals of real processes: killed, or with a full disk."""

@@ -1,0 +1,56 @@
+"""A process that gives commands as fast as it can, every other one hazardous, until it is killed.
+
+Its arguments: the folder of the runs, and the addresses of the devices. It says how many
+commands it has given, every tenth of a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from actors import current_clock
+from benchtree import open_tree
+from benchtree.spec import TreeSpec
+from recorder import JOURNAL_FILE, create_run, open_journal
+
+from .valve import STEP_V, Valve
+
+TREE = "killed"
+
+
+async def main(root: str, addresses: Sequence[str]) -> None:
+    """Run a tree with a journal until killed."""
+    run = create_run(root, tree_name=TREE, started_utc_ns=current_clock().utc_ns())
+    numbers = itertools.count(1)
+    done = 0
+
+    async def command(valve: Valve) -> None:
+        nonlocal done
+        while True:
+            await valve.current_limit.set(1.0)
+            done += 1
+            await valve.voltage.set(round(next(numbers) % 290_000 * STEP_V, 4), confirm=True)
+            done += 1
+
+    async with (
+        open_journal(Path(run.path) / JOURNAL_FILE, tree=TREE, run=run.run_id) as journal,
+        open_tree(TreeSpec(name=TREE), journal=journal) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        for index, address in enumerate(addresses):
+            valve = await tree.add(f"valve{index}", Valve, address)
+            for _ in range(6):
+                nursery.start_soon(command, valve)
+        while True:
+            await trio.sleep(0.1)
+            os.write(1, f"{done}\n".encode())
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1], sys.argv[2:])
