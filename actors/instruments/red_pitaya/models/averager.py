@@ -19,11 +19,6 @@ _HALF: Final = (1 << 31) - 1
 # So much a clock cycle for an amplitude of 1 V.
 _UNIT: Final = 1 << 22
 
-# A signal is demodulated three cycles late, and later still behind a filter.
-_LATE: Final = 3
-_LATE_LOW_PASS: Final = 2
-_LATE_HIGH_PASS: Final = 1
-
 
 class Averager:
     """Adds up what an IQ module demodulates, for a while after its frequency is written.
@@ -63,10 +58,7 @@ class Averager:
         if self._physics.now_s < self._to_s:
             return _BUSY
         iq = read_iq(self._dsp, self._number)
-        late = _LATE
-        if iq.filter_hz:
-            late += _LATE_LOW_PASS if iq.filter_hz > 0 else _LATE_HIGH_PASS
-        turned = self._total * cmath.exp(-2j * cmath.pi * iq.frequency_hz * late / CLOCK_HZ)
+        turned = self._total * cmath.exp(-2j * cmath.pi * iq.frequency_hz * iq.delay_s)
         part = turned.real if offset < SUMS[2] else turned.imag
         total = round(part * CLOCK_HZ * _UNIT)
         return (total >> (31 if offset in SUMS[1::2] else 0)) & _HALF

@@ -26,8 +26,11 @@ from .waves import Drive, Floats
 IVAL_V: Final = 4.0
 """Where an integrator stops."""
 
-# A PID module answers three clock cycles late; one pole with that time constant stands for it.
+# An IIR filter answers late; one pole stands for it.
 _LAG_PER_S: Final = 125e6 / 3
+
+# Three states stand for the delay of a PID module: `1 / (1 + x + x**2 / 2 + x**3 / 6)`.
+_DELAY: Final = ("", ".speed", ".bend")
 
 # Integrators leak a little, so that every system has a rest position.
 _LEAK_PER_S: Final = 1e-7
@@ -177,7 +180,7 @@ class Circuit:
             self.names += [f"pid{number}.filter{index}" for index in stages]
             if pid.i_per_s and f"pid{number}.integral" not in settings.clamps:
                 self.names.append(f"pid{number}.integral")
-            self.names.append(f"pid{number}")
+            self.names += [f"pid{number}{part}" for part in _DELAY]
         for number, iq in zip(IQS, settings.iqs, strict=True):
             if not iq.works:
                 continue
@@ -219,7 +222,8 @@ class Circuit:
         row = self._output(number)
         if number in self.envelopes and iq.gain:
             real, imaginary = self.envelopes[number]
-            turned = np.cos(iq.phase) * real - np.sin(iq.phase) * imaginary
+            phase = iq.phase - 2 * np.pi * iq.frequency_hz * iq.delay_s
+            turned = np.cos(phase) * real - np.sin(phase) * imaginary
             row = row + 2 * iq.gain * turned
         return row
 
@@ -293,7 +297,10 @@ class Circuit:
             error = source - self._constant(pid.setpoint_v)
         integral = self._integrated(f"{name}.integral", pid.i_per_s, error)
         target = self._limited(Limit(name, pid.p * error + integral, pid.low_v, pid.high_v))
-        self._rates[self._index[name]] = _LAG_PER_S * (target - self._state(name))
+        value, speed, bend = (self._state(f"{name}{part}") for part in _DELAY)
+        moves = (speed, bend, 6 * (target - value - speed - bend / 2))
+        for part, move in zip(_DELAY, moves, strict=True):
+            self._rates[self._index[f"{name}{part}"]] = move / pid.delay_s
 
     def _integrated(self, name: str, i_per_s: float, error: Floats) -> Floats:
         if not i_per_s:

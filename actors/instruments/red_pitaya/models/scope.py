@@ -169,7 +169,7 @@ class Scope:
                 return round(self._trigger_s * CLOCK_HZ) >> (32 if offset == 0x168 else 0)
             case 0x16C:
                 written = self._counted + self._last - self._armed_at
-                return int(self._writing and written > LENGTH - self._memory[0x10])
+                return int(written > LENGTH - self._memory[0x10])
             case _:
                 return self._memory[offset]
 

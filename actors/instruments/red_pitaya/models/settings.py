@@ -30,6 +30,12 @@ SLOWEST_SHIFT: Final = 24
 FASTEST_HZ: Final = 20e6
 """The bandwidth of a filter that is off, where something must still have one."""
 
+# How many clock cycles late the modules answer, and how many more behind each filter.
+_PID_CYCLES: Final = 3
+_IQ_CYCLES: Final = 3
+_LOW_PASS_CYCLES: Final = 2
+_HIGH_PASS_CYCLES: Final = 1
+
 _OUTPUT_DIRECT: Final = 1
 _QUADRATURE: Final = 0
 
@@ -63,6 +69,11 @@ class PidSettings:
     low_v: float
     high_v: float
     differential: bool
+
+    @property
+    def delay_s(self) -> float:
+        """How late it answers."""
+        return (_PID_CYCLES + _filter_cycles(*self.filters_hz)) / CLOCK_HZ
 
     @property
     def idle(self) -> bool:
@@ -105,6 +116,11 @@ class IqSettings:
     demodulates: int
 
     @property
+    def delay_s(self) -> float:
+        """How late it demodulates."""
+        return (_IQ_CYCLES + _filter_cycles(self.filter_hz)) / CLOCK_HZ
+
+    @property
     def works(self) -> bool:
         """Whether its input matters."""
         return self.on and self.frequency_hz > 0 and self.source != OFF
@@ -118,6 +134,12 @@ class IqSettings:
     def puts_out_quadrature(self) -> bool:
         """Whether other modules see its quadratures."""
         return self.shows == _QUADRATURE
+
+
+def _filter_cycles(*corners_hz: float) -> int:
+    low = sum(corner > 0 for corner in corners_hz)
+    high = sum(corner < 0 for corner in corners_hz)
+    return _LOW_PASS_CYCLES * low + _HIGH_PASS_CYCLES * high
 
 
 def corner_hz(setting: int, fastest_shift: int = 31) -> float:
