@@ -66,7 +66,10 @@ from .events import (
     SafeStateOwed,
     SafeStateReached,
     SettingsRestored,
+    StateDrifted,
+    StatusFault,
     SupervisorGaveUp,
+    WriteResolved,
 )
 from .faults import Cause, Fault, FaultClass
 from .inbox import Inbox, InboxFullError, Lane
@@ -98,6 +101,7 @@ from .member import (
 from .operation import Overlap, Progress
 from .parameter import Action, Assignment, Parameter, Reading, Setting
 from .polling import BusPoll, Polls
+from .reconcile import OnDrift, ReconcilePolicy, Reconciler
 from .reply import ReplyChannel
 from .restart import Intensity, Restart, Strategy
 from .retry import RetryPolicy
@@ -200,6 +204,7 @@ __all__ = [
     "MemberPolicy",
     "MemoryWorn",
     "Observer",
+    "OnDrift",
     "OnReconnect",
     "Outcome",
     "Overlap",
@@ -209,8 +214,11 @@ __all__ = [
     "Priority",
     "Progress",
     "ReadFailed",
+    "Readback",
     "Reading",
     "Reads",
+    "ReconcilePolicy",
+    "Reconciler",
     "Ref",
     "RefusedError",
     "Replay",
@@ -230,6 +238,8 @@ __all__ = [
     "Setting",
     "SettingsRestored",
     "Started",
+    "StateDrifted",
+    "StatusFault",
     "Strategy",
     "SupervisionError",
     "Supervisor",
@@ -238,6 +248,7 @@ __all__ = [
     "Timer",
     "Value",
     "Waveform",
+    "WriteResolved",
     "closing_row",
     "current_clock",
     "describe",

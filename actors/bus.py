@@ -132,6 +132,16 @@ class Bus:
         )
 
     @property
+    def members(self) -> Sequence[Member]:
+        """The notes on the instruments; for those who look after them."""
+        return tuple(self._intake.members.values())
+
+    @property
+    def leases(self) -> LeaseBook:
+        """Who may command what."""
+        return self._intake.leases
+
+    @property
     def key(self) -> str:
         """The canonical name of the physical bus."""
         return self.transport.key

@@ -87,6 +87,21 @@ class Priority(IntEnum):
 
 
 @frozen(kw_only=True)
+class Readback:
+    """How to find out whether a device holds what it was told.
+
+    Attributes:
+        read: Reads it; harmless.
+        wanted: What it was told.
+        agrees: Whether a value that was read is what it was told.
+    """
+
+    read: Plan[object]
+    wanted: object
+    agrees: Callable[[object], bool]
+
+
+@frozen(kw_only=True)
 class Plan(Generic[T_co]):
     """What to send for a directive, and how to understand the answer.
 
@@ -99,6 +114,7 @@ class Plan(Generic[T_co]):
         hazardous: Whether it can do harm.
         idempotent: Whether carrying it out twice is the same as once.
         setting: The setting it establishes, if it does.
+        readback: How to find out whether the device holds it; None where that is not known.
         then: Given a reply, the step that has to follow it before the command is done;
             None where that reply is the one to decode. Raises nothing: what is wrong with
             a reply is for `decode` to say. A step's exchange must be a harmless read.
@@ -114,6 +130,7 @@ class Plan(Generic[T_co]):
     hazardous: bool = False
     idempotent: bool = True
     setting: str | None = None
+    readback: Readback | None = None
     then: Callable[[bytes], Plan[T_co] | None] | None = None
     overlap: Overlap[T_co] | None = None
     retry: RetryPolicy | None = None

@@ -326,6 +326,42 @@ class SafeStateFailed(Event):
 
 
 @frozen(kw_only=True)
+class StateDrifted(Event):
+    """A device does not hold what it was told.
+
+    Attributes:
+        setting: Which setting.
+        wanted: What it was told.
+        found: What it says.
+        action: What is done about it.
+    """
+
+    instrument: str
+    setting: str
+    wanted: object
+    found: object
+    action: str
+
+
+@frozen(kw_only=True)
+class WriteResolved(Event):
+    """It was found out whether a write was carried out whose answer never came."""
+
+    instrument: str
+    command: str
+    executed: bool
+
+
+@frozen(kw_only=True)
+class StatusFault(Event):
+    """A device's status says that something is wrong with it."""
+
+    instrument: str
+    fault: str
+    reason: str
+
+
+@frozen(kw_only=True)
 class LeaseEvent(Event):
     """Something happened to a lease.
 

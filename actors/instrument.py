@@ -20,10 +20,10 @@ from transports import (
 )
 
 from .bus import Bus
-from .command import Outcome, Plan, Priority
+from .command import Outcome, Plan, Priority, Readback
 from .errors import DeviceError, RefusedError
 from .events import MemoryWorn
-from .faults import Cause
+from .faults import Cause, Fault
 from .member import Identity, Script
 from .parameter import Action, Assignment, Parameter, Reading, Setting, with_instance
 from .ticket import Ticket
@@ -216,6 +216,14 @@ class Instrument(ABC):
         del directive, instance
         return None
 
+    def status_plan(self) -> Plan[Sequence[Fault]] | None:
+        """Return what reads the faults that the device has found by itself; None if nothing.
+
+        A harmless read that changes nothing at the device. A driver that knows of status
+        registers overrides it.
+        """
+        return None
+
     def limits_of(self, setting: Setting[T]) -> Limits[T]:
         """Return what values a setting takes.
 
@@ -392,6 +400,11 @@ class Instrument(ABC):
                     hazardous=limits.is_hazardous(value),
                     idempotent=setting.idempotent,
                     setting=target,
+                    readback=Readback(
+                        read=self.read_plan(setting, instance),
+                        wanted=value,
+                        agrees=partial(limits.same, value),
+                    ),
                     then=self.following(directive, instance),
                 )
             case Action():

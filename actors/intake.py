@@ -416,6 +416,9 @@ class Intake:
             may_have_executed=may_have_executed,
         )
         ticket.resolve(Outcome(error=error))
+        plan, member = ticket.command.plan, self.members.get(ticket.command.instrument)
+        if error.may_have_executed and plan.setting is not None and member is not None:
+            member.doubts[plan.setting] = plan
         self.report(ticket, str(error), cause)
 
     def report(self, ticket: Ticket[Any], error: str | None, cause: Cause | None) -> None:

@@ -200,6 +200,7 @@ class Member:
         confirmed: Whether it may return to service under `on_reconnect = "quarantine"`.
         probe_at_s: When to identify it next, in Trio time; infinite while in service.
         intended: What its settings should be, in the order they were made.
+        doubts: Settings whose last write may have been carried out or not, and that write.
         unrestored: Whether it was away, and its settings were not written again since.
         touched: Whether it may have left its safe state since it was last driven there.
         safe_reason: Why it must be driven safe, while that is still owed.
@@ -225,6 +226,7 @@ class Member:
     confirmed: bool = True
     probe_at_s: float = 0.0
     intended: dict[str, Plan[object]] = field(factory=dict[str, Plan[object]])
+    doubts: dict[str, Plan[object]] = field(factory=dict[str, Plan[object]])
     unrestored: bool = False
     touched: bool = True
     safe_reason: str | None = None
@@ -253,6 +255,7 @@ class Member:
     def intend(self, plan: Plan[object]) -> None:
         """Note that the device was told to hold a setting."""
         if plan.setting is not None:
+            self.doubts.pop(plan.setting, None)
             self.intended.pop(plan.setting, None)
             self.intended[plan.setting] = plan
 

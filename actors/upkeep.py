@@ -332,6 +332,7 @@ class Upkeep:
                 continue
             await self._exchanges.write(plan)
             restored.append(name)
+            member.doubts.pop(name, None)
         member.unrestored = False
         if member.intended:
             self._events.publish(

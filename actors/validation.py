@@ -56,6 +56,22 @@ class Limits(Generic[T]):
                 return f"{given} is out of range; it takes {self.describe()}"
         return None
 
+    def same(self, wanted: T, found: object) -> bool:
+        """Return whether `found` is `wanted`, as exactly as a device may round it.
+
+        That is to 0.1 % of the value, or 0.01 % of the range where that is more.
+        """
+        if isinstance(wanted, bool) or not isinstance(wanted, float | int):
+            return wanted == found
+        if not isinstance(found, float | int):
+            return False
+        if self.type is int:
+            return wanted == found
+        span = 0.0
+        if isinstance(self.low, float | int) and isinstance(self.high, float | int):
+            span = float(self.high) - float(self.low)
+        return math.isclose(wanted, found, rel_tol=1e-3, abs_tol=1e-4 * span)
+
     def describe(self) -> str:
         """Return in words what values are taken."""
         if self.choices:

@@ -344,6 +344,7 @@ class _Reading:
                 profile=profile,
                 breaker=table.breaker,
                 required=table.required,
+                reconcile=table.reconcile,
             )
 
     def _usual_profile(self, bus: str, address: Address) -> BusProfile:

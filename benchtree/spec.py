@@ -8,7 +8,16 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import field, frozen, validators
 
-from actors import BreakerPolicy, Identity, Instrument, Intensity, OnReconnect, Restart, Strategy
+from actors import (
+    BreakerPolicy,
+    Identity,
+    Instrument,
+    Intensity,
+    OnReconnect,
+    ReconcilePolicy,
+    Restart,
+    Strategy,
+)
 from recorder import OnError, OverflowPolicy
 from transports import BusProfile
 
@@ -29,6 +38,7 @@ class BusSpec:
         profile: Its numbers; None for the usual ones of the address's kind.
         breaker: When it is left alone.
         required: Whether the tree waits for it to be connected before going on.
+        reconcile: How what its instruments say is compared with what they were told.
     """
 
     name: str
@@ -36,6 +46,7 @@ class BusSpec:
     profile: BusProfile | None = None
     breaker: BreakerPolicy = field(factory=BreakerPolicy)
     required: bool = False
+    reconcile: ReconcilePolicy = field(factory=ReconcilePolicy)
 
 
 @frozen(kw_only=True)
@@ -88,6 +99,8 @@ class Kind(Enum):
     BUS = "bus"
     ACTOR = "actor"
     SUPERVISOR = "supervisor"
+    RECONCILE = "reconcile"
+    """What looks after a bus of that name."""
     PORTS = "ports"
     """What hands ports to other trees; there is one."""
 

@@ -131,18 +131,18 @@ class Subtrees:
             await self._start_below_root(name, supervisor.run)
 
     async def end_bus(self, bus: str) -> None:
-        """Stop a bus, if it runs, and forget it."""
-        name = (Kind.BUS, bus)
-        place = self._places.get(name)
-        if place is None:
-            return
-        with suppress(SupervisionError):  # its subtree gave up, and is gone
-            if place.subtree == name:
-                await self.root.stop_child(_written(name))
-            else:
-                await place.above.remove_child(_written(name))
-        del self._places[name]
-        self._grouped.pop(name, None)
+        """Stop a bus and what looks after it, as far as they run, and forget them."""
+        for name in ((Kind.RECONCILE, bus), (Kind.BUS, bus)):
+            place = self._places.get(name)
+            if place is None:
+                continue
+            with suppress(SupervisionError):  # its subtree gave up, and is gone
+                if place.subtree == name:
+                    await self.root.stop_child(_written(name))
+                else:
+                    await place.above.remove_child(_written(name))
+            self._places.pop(name, None)
+            self._grouped.pop(name, None)
 
     async def stop_actors(self) -> None:
         """Stop your own code, what was started last first; what overruns is left behind."""

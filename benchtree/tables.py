@@ -34,7 +34,7 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
-from actors import BreakerPolicy, Identity, OnReconnect, Restart, Strategy
+from actors import BreakerPolicy, Identity, OnReconnect, ReconcilePolicy, Restart, Strategy
 from recorder import OnError, OverflowPolicy
 from transports import PROFILES, BusProfile
 
@@ -90,6 +90,7 @@ class BusTable:
     profile: Profile = field(factory=Profile)
     breaker: BreakerPolicy = field(factory=BreakerPolicy)
     required: bool = False
+    reconcile: ReconcilePolicy = field(factory=ReconcilePolicy)
 
 
 @frozen(kw_only=True)

@@ -28,6 +28,7 @@ from actors import (
     OnReconnect,
     Polls,
     Reads,
+    Reconciler,
     RefusedError,
     Restart,
     SafeOutcome,
@@ -216,6 +217,7 @@ class Tree:
                 instrument = self._attach(spec, bus, driver)
                 self._check_open()
                 await self._subtrees.start_alone((Kind.BUS, bus.name), _bus_child(bus))
+                await self._look_after(bus, bus_spec)
                 await self._serve_ports()
             except BaseException:
                 self._instruments.pop(name, None)
@@ -469,7 +471,15 @@ class Tree:
         for name, child in alone.items():
             if name[0] is Kind.ACTOR:
                 await self._subtrees.start_alone(name, child)
+        for bus_spec in spec.buses:
+            await self._look_after(self._buses[bus_spec.name], bus_spec)
         await self._serve_ports()
+
+    async def _look_after(self, bus: Bus, spec: BusSpec) -> None:
+        """Compare what the instruments of a bus say with what they were told, from now on."""
+        if spec.reconcile.every_s:
+            child = ChildSpec(bus.name, Reconciler(bus, spec.reconcile).run)
+            await self._subtrees.start_alone((Kind.RECONCILE, bus.name), child)
 
     async def _serve_ports(self) -> None:
         """Let other trees ask for the ports of this one, once there is one."""

@@ -221,7 +221,7 @@ def branches(spec: TreeSpec) -> Branch:
                     add_actor(branch, name)
                 case Kind.SUPERVISOR:
                     add_group(branch, groups[name])
-                case Kind.PORTS:
+                case Kind.PORTS | Kind.RECONCILE:
                     pass  # in no group
 
     def add_actor(above: Branch, name: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
+from actors.command import Plan
 from actors.errors import DeviceError
 from actors.faults import REJECTED, Fault, FaultClass
 from actors.instrument import Directive, Instrument
@@ -33,6 +34,7 @@ DEVICE_ERROR: Final = FaultClass("DEVICE_ERROR")
 
 _IDENTITY: Final = "*IDN"
 _ERRORS: Final = "SYST:ERR"
+_CONDITION: Final = "STAT:QUES:COND"
 
 
 class ScpiInstrument(Instrument):
@@ -43,12 +45,15 @@ class ScpiInstrument(Instrument):
 
         check_errors: Whether writes do so; False for instruments without an error queue.
         reply_within_s: How long a reply may take, in seconds.
+        conditions: What each bit of the questionable condition register says, for
+            instruments whose register is to be looked at.
     """
 
     protocol: ClassVar[str] = "scpi"
     framing: ClassVar[Framing] = Lines(b"\n")
     check_errors: ClassVar[bool] = True
     reply_within_s: ClassVar[float] = 1.0
+    conditions: ClassVar[Mapping[int, FaultClass]] = {}
 
     def encode(self, directive: Directive[Any], instance: int = 1) -> Exchange:
         """Return the line that carries out `directive`; headers name their channel."""
@@ -109,6 +114,20 @@ class ScpiInstrument(Instrument):
         if not any(_ERRORS.encode() in each for each in requests):
             return self._query(_ERRORS, is_error_reply)
         return None
+
+    def status_plan(self) -> Plan[Sequence[Fault]] | None:
+        """Return the query of the questionable condition register, where its bits are known."""
+        if not self.conditions:
+            return None
+        return Plan(name="status", exchange=self._query(_CONDITION), decode=self._conditions)
+
+    def _conditions(self, raw: bytes) -> Sequence[Fault]:
+        held = decode_int(raw)
+        return [
+            Fault(kind, f"bit {bit} of its questionable conditions is set", raw)
+            for bit, kind in self.conditions.items()
+            if held >> bit & 1
+        ]
 
     @property
     def _within_s(self) -> float:

@@ -1,0 +1,228 @@
+"""What devices hold against what they were told: found, and handled as the policy says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import trio
+from attrs import evolve
+from trio.testing import MockClock
+
+from actors import (
+    FaultClass,
+    Instrument,
+    LaneTripped,
+    OnDrift,
+    ReconcilePolicy,
+    StateDrifted,
+    StatusFault,
+    WriteResolved,
+)
+from actors.instruments.scpi import PowerSupply
+from benchtree import ConfigError, Tree, load_config, open_tree
+from tests.tree.kit import Witness, bench_of, supply
+
+EVERY_S = 10.0
+SOON_S = EVERY_S + 0.5
+"""One period and what looking takes."""
+
+OVERVOLTAGE = FaultClass("OVERVOLTAGE", fatal=True)
+
+
+class Watched(PowerSupply):
+    """A supply whose status is looked at."""
+
+    conditions: ClassVar = {9: OVERVOLTAGE}
+
+
+@asynccontextmanager
+async def _tree(
+    on_drift: OnDrift = OnDrift.REPORT,
+    *,
+    every_s: float = EVERY_S,
+    driver: type[Instrument] = PowerSupply,
+) -> AsyncGenerator[tuple[Tree, PowerSupply, Witness]]:
+    """Open a tree whose supply holds 5 V, switched on."""
+    witness = Witness()
+    spec = bench_of("psu", driver=driver)
+    policy = ReconcilePolicy(every_s=every_s, on_drift=on_drift)
+    spec = evolve(spec, buses=[evolve(each, reconcile=policy) for each in spec.buses])
+    async with open_tree(spec, sim=True, observer=witness) as tree:
+        psu = tree.get("psu", PowerSupply)
+        await psu.voltage.set(5.0)
+        await psu.output.set(True, confirm=True)
+        yield tree, psu, witness
+
+
+def _turn(tree: Tree, text: str) -> None:
+    """Change something at the device itself."""
+    supply(tree, "psu").receive(text.encode() + b"\n", trio.current_time())
+
+
+@pytest.mark.parametrize("on_drift", OnDrift)
+async def test_knob_is_turned(on_drift: OnDrift, autojump_clock: MockClock) -> None:
+    """A knob turned at the device is found within one period, and handled by the policy."""
+    async with _tree(on_drift) as (tree, psu, witness):
+        await trio.sleep(25)
+        assert not witness.of(StateDrifted)
+        _turn(tree, "VOLT 7")
+        await trio.sleep(SOON_S)
+        (drift,) = witness.of(StateDrifted)
+        assert (drift.instrument, drift.setting) == ("psu", "voltage")
+        assert (drift.wanted, drift.found) == (5.0, 7.0)
+        match on_drift:
+            case OnDrift.REPORT:
+                assert drift.action == "reported"
+                assert await psu.voltage.get() == 7.0
+                assert supply(tree, "psu").output_on
+            case OnDrift.REAPPLY:
+                assert drift.action == "reapplied"
+                assert await psu.voltage.get() == 5.0
+                assert supply(tree, "psu").output_on
+            case OnDrift.TRIP:
+                assert drift.action == "tripped"
+                assert not supply(tree, "psu").output_on
+                (tripped,) = witness.of(LaneTripped)
+                assert tripped.reason == "voltage is 7.0 at the device, not 5.0"
+
+
+@pytest.mark.parametrize("on_drift", OnDrift)
+async def test_power_cycle(on_drift: OnDrift, autojump_clock: MockClock) -> None:
+    """A power cycle that no connection was lost over is found, and nothing is switched on."""
+    async with _tree(on_drift) as (tree, psu, witness):
+        tree.lines["psu"].reset()
+        await trio.sleep(SOON_S)
+        found = {each.setting: each.action for each in witness.of(StateDrifted)}
+        match on_drift:
+            case OnDrift.REPORT:
+                assert found == {"voltage": "reported", "output": "reported"}
+                assert await psu.voltage.get() == 0.0
+            case OnDrift.REAPPLY:
+                assert found == {
+                    "voltage": "reapplied",
+                    "output": "only reported: it can do harm",
+                }
+                assert await psu.voltage.get() == 5.0
+            case OnDrift.TRIP:
+                assert found["voltage"] == "tripped"
+                assert len(witness.of(LaneTripped)) == 1
+        assert not supply(tree, "psu").output_on
+        assert not any(
+            data.startswith(b"OUTP 1") for _, data in list(tree.lines["psu"].requests)[9:]
+        )
+
+
+async def test_told_once(autojump_clock: MockClock) -> None:
+    """What stays as it is is no news; what changes again, or comes back and goes, is."""
+    async with _tree() as (tree, _, witness):
+        for text in ("VOLT 7", "VOLT 8", "VOLT 5", "VOLT 8"):
+            _turn(tree, text)
+            await trio.sleep(5 * EVERY_S)
+        assert [each.found for each in witness.of(StateDrifted)] == [7.0, 8.0, 8.0]
+
+
+async def test_leased(autojump_clock: MockClock) -> None:
+    """Nothing is written into what somebody has leased; it is reported, naming them."""
+    async with _tree(OnDrift.REAPPLY) as (tree, psu, witness):
+        async with tree.lease("psu", owner="annealing"):
+            _turn(tree, "VOLT 7")
+            await trio.sleep(SOON_S)
+            (drift,) = witness.of(StateDrifted)
+            assert drift.action == "only reported: 'annealing' has leased it"
+            assert await psu.voltage.get() == 7.0
+        await trio.sleep(SOON_S)
+        assert await psu.voltage.get() == 5.0
+
+
+async def test_rounding(autojump_clock: MockClock) -> None:
+    """What a device rounds is what it was told."""
+    async with _tree(OnDrift.TRIP) as (tree, _, witness):
+        _turn(tree, "VOLT 5.004")
+        await trio.sleep(2 * EVERY_S)
+        _turn(tree, "VOLT 4.996")
+        await trio.sleep(2 * EVERY_S)
+        assert not witness.of(StateDrifted)
+
+
+async def test_written_meanwhile(autojump_clock: MockClock) -> None:
+    """A setting that is written all the time is never taken for one that drifts."""
+    async with _tree(OnDrift.TRIP) as (tree, psu, witness):
+        tree.lines["psu"].latency_s = 0.3
+        with trio.move_on_after(100):
+            for number in range(10_000):
+                await psu.voltage.set(number % 20)
+        assert not witness.of(StateDrifted)
+
+
+@pytest.mark.parametrize("executed", [True, False])
+async def test_write_without_answer(executed: bool, autojump_clock: MockClock) -> None:
+    """A write whose answer never came is found out about, and intended if it was carried out."""
+    async with _tree(OnDrift.REAPPLY) as (tree, psu, witness):
+        line = tree.lines["psu"]
+        if executed:
+            line.lose()
+        else:
+            line.hang()
+        # There is no time for a second attempt.
+        with trio.fail_after(1.5):
+            ticket = await psu.voltage.submit(9.0)
+        outcome = await ticket.outcome()
+        assert outcome.may_have_executed
+        line.unhang()
+        await trio.sleep(SOON_S)
+        (resolved,) = witness.of(WriteResolved)
+        assert (resolved.command, resolved.executed) == ("voltage.set", executed)
+        assert await psu.voltage.get() == (9.0 if executed else 5.0)
+
+
+async def test_status(autojump_clock: MockClock) -> None:
+    """A fault that the device finds by itself is told once, and a fatal one trips."""
+    async with _tree(driver=Watched) as (tree, _, witness):
+        _turn(tree, "VOLT:PROT 4")
+        await trio.sleep(3 * EVERY_S)
+        (fault,) = witness.of(StatusFault)
+        assert (fault.instrument, fault.fault) == ("psu", "OVERVOLTAGE")
+        assert len(witness.of(LaneTripped)) == 1
+
+
+async def test_away(autojump_clock: MockClock) -> None:
+    """What is away is not asked, and what came back is as intended before it is looked at."""
+    async with _tree(OnDrift.TRIP) as (tree, psu, witness):
+        line = tree.lines["psu"]
+        line.unplug()
+        await trio.sleep(60)
+        line.reset()
+        line.replug()
+        await trio.sleep(200)
+        assert await psu.voltage.get() == 5.0
+        # Its output is off, and was on when it left: that is for its owner to decide.
+        assert [each.setting for each in witness.of(StateDrifted)] == ["output"]
+
+
+async def test_never(autojump_clock: MockClock) -> None:
+    """A period of 0 means that nothing is asked."""
+    async with _tree(every_s=0.0) as (tree, _, _):
+        asked = len(tree.lines["psu"].requests)
+        await trio.sleep(600)
+        assert len(tree.lines["psu"].requests) == asked
+
+
+def test_keys(tmp_path: Path) -> None:
+    """The keys are understood, and mistakes in them are named."""
+    path = tmp_path / "bench.toml"
+    bench = (
+        '[bus.supply]\naddress = "tcp://192.0.2.1:1"\nreconcile = %s\n'
+        '[instrument.psu]\nbus = "supply"\ndriver = "scpi.power_supply"\n'
+    )
+    path.write_text(bench % '{ every_s = 3, on_drift = "trip" }')
+    (bus,) = load_config(path).tree.buses
+    assert bus.reconcile == ReconcilePolicy(every_s=3.0, on_drift=OnDrift.TRIP)
+    path.write_text(bench % '{ every_s = -1, on_drift = "mend" }')
+    with pytest.raises(ConfigError) as wrong:
+        load_config(path)
+    assert "bus.supply.reconcile.every_s: " in str(wrong.value)
+    assert "it must be one of report, reapply, trip" in str(wrong.value)
