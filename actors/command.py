@@ -91,12 +91,12 @@ class Readback:
     """How to find out whether a device holds what it was told.
 
     Attributes:
-        read: Reads it; harmless.
+        read: Returns what reads it; harmless. Raises where its driver cannot.
         wanted: What it was told.
         agrees: Whether a value that was read is what it was told.
     """
 
-    read: Plan[object]
+    read: Callable[[], Plan[object]]
     wanted: object
     agrees: Callable[[object], bool]
 

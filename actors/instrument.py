@@ -401,7 +401,7 @@ class Instrument(ABC):
                     idempotent=setting.idempotent,
                     setting=target,
                     readback=Readback(
-                        read=self.read_plan(setting, instance),
+                        read=partial(self.read_plan, setting, instance),
                         wanted=value,
                         agrees=partial(limits.same, value),
                     ),

@@ -120,7 +120,11 @@ class Reconciler:
         readback = next((each.readback for each in (doubt, intended) if each is not None), None)
         if readback is None:
             return
-        outcome = await self._ask(member, readback.read)
+        try:
+            plan = readback.read()
+        except (RefusedError, ValueError):
+            return  # its driver cannot read it, or not now
+        outcome = await self._ask(member, plan)
         changed = member.intended.get(name) is not intended or member.doubts.get(name) is not doubt
         if outcome is None or outcome.value is None or changed:
             return

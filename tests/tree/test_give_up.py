@@ -100,6 +100,12 @@ def _heated(code: Faulty, **group: Any) -> TreeSpec:
     )
 
 
+def _children(tree: Tree) -> list[str]:
+    """Return what is below the root, without what only looks after a bus."""
+    names = [child.name for child in tree.root.children]
+    return [name for name in names if not name.startswith("reconcile.")]
+
+
 async def test_code_that_keeps_failing(autojump_clock: MockClock) -> None:
     """Restarted as often as is borne, it takes its subtree down: safe first, then closed."""
     seen, code = Witness(), Faulty()
@@ -118,7 +124,7 @@ async def test_code_that_keeps_failing(autojump_clock: MockClock) -> None:
         refused = await refusal(tree.get("psu", CrashingSupply))
         assert refused is not None
         assert refused.cause is Cause.STOPPED
-        assert [child.name for child in tree.root.children] == ["bus.meter"]
+        assert _children(tree) == ["bus.meter"]
         assert await tree.get("dmm", Multimeter).voltage.get() is not None
     # Its loss of control was one; the end of the tree is none for it.
     assert len(seen.of(SafeStateReached)) == 1
@@ -203,7 +209,7 @@ async def test_nested_groups(autojump_clock: MockClock) -> None:
         ]
         assert (code.runs, device.output_on) == (4, False)
         assert [each.reason for each in seen.of(SafeStateReached)] == ["supervisor.outer gave up"]
-        assert tree.root.children == ()
+        assert _children(tree) == []
 
 
 async def test_removed_bus_stays_removed(autojump_clock: MockClock) -> None:
@@ -298,4 +304,4 @@ async def test_code_in_no_group_gives_up_alone(autojump_clock: MockClock) -> Non
         await trio.testing.wait_all_tasks_blocked()
         await code.fail()
         assert code.runs == 5
-        assert [child.name for child in tree.root.children] == ["bus.a"]
+        assert _children(tree) == ["bus.a"]
