@@ -1,7 +1,40 @@
-"""Red Pitaya boards, and the device model that stands in for them."""
+"""Red Pitaya boards behind PyRPL, and the device model that stands in for them."""
 
 from __future__ import annotations
 
+from .commands import Answer
+from .controller import Pid, Settled
+from .demodulator import Iq, NetworkAnalyzer, Point, Quadratures, TransferFunction
+from .driver import ModuleStatus, RedPitaya
+from .feed import Feed
+from .generator import Asg
 from .models import RedPitayaModel
+from .module import Module
+from .periphery import Ams, Hk, Pwm, Sampler, Statistics, Trigger
+from .scope import Scope, Summary, Trace
 
-__all__ = ["RedPitayaModel"]
+__all__ = [
+    "Ams",
+    "Answer",
+    "Asg",
+    "Feed",
+    "Hk",
+    "Iq",
+    "Module",
+    "ModuleStatus",
+    "NetworkAnalyzer",
+    "Pid",
+    "Point",
+    "Pwm",
+    "Quadratures",
+    "RedPitaya",
+    "RedPitayaModel",
+    "Sampler",
+    "Scope",
+    "Settled",
+    "Statistics",
+    "Summary",
+    "Trace",
+    "TransferFunction",
+    "Trigger",
+]
