@@ -58,6 +58,9 @@ class Instrument(ABC):
         serial_settings: How its serial port is set up, where the address does not say.
         hosting: The library that talks to it, where one is hosted; see `transports.Hosting`.
         wearing: The settings and actions that wear out the device's memory.
+        scheme: The scheme of the only addresses it can be at, or None for any bus of bytes.
+        parts: The drivers of its parts, by the last word of their names, where each is an
+            instrument of its own; see `made_parts`.
     """
 
     protocol: ClassVar[str] = ""
@@ -69,6 +72,8 @@ class Instrument(ABC):
     serial_settings: ClassVar[SerialSettings | None] = None
     hosting: ClassVar[Hosting[Any] | None] = None
     wearing: ClassVar[frozenset[str]] = frozenset()
+    scheme: ClassVar[str | None] = None
+    parts: ClassVar[Mapping[str, type[Instrument]]] = {}
 
     parameters: ClassVar[Mapping[str, Parameter[Any]]] = {}
     """The driver's settings and readings by name, inherited ones included."""
@@ -161,6 +166,13 @@ class Instrument(ABC):
     def wear(self) -> int:
         """How many writes that wear out the device's memory were answered."""
         return self._wear.count
+
+    def made_parts(self) -> Sequence[Instrument]:
+        """Return its parts, which the tree attaches with it. Each is named "its name.part".
+
+        A driver with `parts` overrides it.
+        """
+        return ()
 
     # What a driver defines.
 

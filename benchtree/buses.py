@@ -13,6 +13,7 @@ from actors import Bus, BusAwaited, Events, Instrument, LeaseBook, Ledger, curre
 from transports import (
     SERIAL,
     Address,
+    AddressError,
     BorrowedTransport,
     BusProfile,
     ByteStream,
@@ -32,11 +33,13 @@ from transports import (
     canonical_key,
     claim,
     default_profile,
+    make_board_transport,
     make_transport,
     parse_address,
     resolve_key,
 )
 
+from .emulator import BoardEmulator
 from .spec import BusSpec, InstrumentSpec, TreeSpec
 
 
@@ -157,6 +160,10 @@ class Buses:
             raise ValueError(f"a bus named {spec.name} exists already")
         address = parse_address(spec.address)
         drivers = [each.driver for each in instruments]
+        for driver in drivers:
+            problem = scheme_problem(driver, address)
+            if problem is not None:
+                raise ValueError(f"{spec.name}: {problem}")
         usual = (each.profiles.get(address.scheme) for each in drivers)
         profile = spec.profile or next(filter(None, usual), default_profile(address))
         if address.scheme == "serial" and "?" not in spec.address:
@@ -174,7 +181,12 @@ class Buses:
             raise ValueError(f"{spec.name}: {spec.address} is the port of {other.bus.name} already")
         transport: Transport
         owner: Owner | None = None
-        if self._simulated(address):
+        if address.board is not None:
+            emulated = self._simulated(address)
+            transport = self._board_transport(address, drivers, profile, emulated=emulated)
+            if not emulated:
+                owner = self._claimed.pop(key, None) or await self._claim(key)
+        elif self._simulated(address):
             connect = self._simulate(spec.name, address, instruments, profile)
             transport = (
                 StreamTransport(key, connect, framing, profile)
@@ -191,6 +203,26 @@ class Buses:
             )
             owner = self._claimed.pop(key, None) or await self._claim(key)
         return self._add(spec, transport, profile, key, framing, owner)
+
+    def _board_transport(
+        self,
+        address: Address,
+        drivers: Sequence[type[Instrument]],
+        profile: BusProfile,
+        *,
+        emulated: bool,
+    ) -> Transport:
+        """Return the line to a Red Pitaya, or to an emulator of it."""
+        if current_clock().virtual:
+            what = "it needs a real process, which virtual time cannot wait for"
+            instead = "use redpitaya://sim in real time instead"
+            raise AddressError(f"{what}; {instead}", address=address.text)
+        if not emulated:
+            return make_board_transport(address, profile=profile)
+        if not drivers:
+            raise ValueError(f"{address}: nothing says what is to be emulated there")
+        emulator = BoardEmulator(drivers[0])
+        return make_board_transport(address, profile=profile, emulator=emulator)
 
     async def _follow(self, name: str, address: Address) -> str:
         """Find out which port an address names now, own it, and return its canonical name.
@@ -317,7 +349,8 @@ class Buses:
         return next((entry for entry in self._entries.values() if entry.key == key), None)
 
     def _simulated(self, address: Address) -> bool:
-        return self._sim or address.scheme == "sim"
+        emulated = address.board is not None and address.board.emulated
+        return self._sim or emulated or address.scheme == "sim"
 
     async def _key(self, address: Address) -> str:
         if self._simulated(address):
@@ -345,6 +378,15 @@ class Buses:
             return stream if stage is None else stage.wrap(name, stream)
 
         return connect
+
+
+def scheme_problem(driver: type[Instrument], address: Address) -> str | None:
+    """Return why a driver cannot be at an address, and what would be right; None if it can."""
+    if driver.scheme is not None and address.scheme != driver.scheme:
+        return f"{driver.__name__} is not at {address}; write {driver.scheme}://HOST"
+    if driver.scheme is None and address.board is not None:
+        return f"{driver.__name__} cannot talk to a Red Pitaya; the driver for it is red_pitaya"
+    return None
 
 
 def _lent_key(lent: Transport) -> str:

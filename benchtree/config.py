@@ -30,6 +30,7 @@ from transports import (
     parse_address,
 )
 
+from .buses import scheme_problem
 from .drivers import UnknownDriverError, driver_names, find_driver
 from .locate import KeyPath, line_of, locate, show_path
 from .mistakes import ConfigError, Mistake, suggest
@@ -424,6 +425,10 @@ class _Reading:
             if table is None or driver is None:
                 continue
             path = ("instrument", each)
+            misplaced = None if bus.address is None else scheme_problem(driver, bus.address)
+            if misplaced is not None:
+                self._note((*path, "driver"), misplaced)
+                continue
             framed = framed or each
             leader = self._drivers[framed]
             if leader is not None and driver.framing != leader.framing:
@@ -603,23 +608,33 @@ class _Reading:
                 what = "say how to reach the server: postgres = "
                 self._note(where, f'{what}"host=db dbname=lab"')
 
+    def _having(self) -> Mapping[str, type[Instrument] | None]:
+        """Return the drivers of all instruments and of their parts, by name."""
+        found: dict[str, type[Instrument] | None] = dict(self._drivers)
+        for name, driver in self._drivers.items():
+            if driver is not None:
+                found.update({f"{name}.{part}": kind for part, kind in driver.parts.items()})
+        return found
+
     def _check_devices(self, path: KeyPath, table: RecordingTable) -> None:
+        having = self._having()
         for index, device in enumerate(table.names or ()):
-            if device not in self._instruments:
+            if device not in having:
                 what = f"no instrument is named {device!r}"
-                self._note((*path, "names", index), f"{what}; {suggest(device, self._instruments)}")
+                self._note((*path, "names", index), f"{what}; {suggest(device, having)}")
         for index, instance in enumerate(table.instances):
             if instance < 1:
                 self._note((*path, "instances", index), "instances are counted from 1")
 
     def _check_parameter(self, path: KeyPath, text: str) -> None:
         device, dot, parameter = text.rpartition(".")
-        if dot and device not in self._instruments:
+        having = self._having()
+        if dot and device not in having:
             what = f"no instrument is named {device!r}"
-            self._note(path, f"{what}; {suggest(device, self._instruments)}")
+            self._note(path, f"{what}; {suggest(device, having)}")
             return
-        meant = [device] if dot else list(self._instruments)
-        drivers = [self._drivers[each] for each in meant]
+        meant = [device] if dot else list(having)
+        drivers = [having[each] for each in meant]
         known: dict[str, None] = {}
         found = False
         for driver in drivers:

@@ -14,6 +14,7 @@ from actors.instruments.alicat import (
     PressureController,
     PressureMeter,
 )
+from actors.instruments.red_pitaya import RedPitaya
 from actors.instruments.scpi import Multimeter, PowerSupply, TemperatureController
 from actors.instruments.watlow import (
     EzZoneModbus,
@@ -30,6 +31,7 @@ BUILT_IN: Final[Mapping[str, type[Instrument]]] = {
     "alicat.flow_controller": FlowController,
     "alicat.pressure_meter": PressureMeter,
     "alicat.pressure_controller": PressureController,
+    "red_pitaya": RedPitaya,
     "scpi.power_supply": PowerSupply,
     "scpi.multimeter": Multimeter,
     "scpi.temperature_controller": TemperatureController,

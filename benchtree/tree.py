@@ -220,7 +220,7 @@ class Tree:
                 await self._look_after(bus, bus_spec)
                 await self._serve_ports()
             except BaseException:
-                self._instruments.pop(name, None)
+                self._forget(name)
                 with trio.CancelScope(shield=True):
                     await self._subtrees.end_bus(bus.name)
                 self._buses.forget(bus)
@@ -262,14 +262,17 @@ class Tree:
         async with self._changing:
             instrument = self[name]
             bus = instrument.bus
+            parts = [each for each in instrument.made_parts() if each.name in self]
+            gone = (instrument, *parts)
             if safely:
-                await self._make_safe([instrument], f"{name} is removed")
+                await self._make_safe(gone, f"{name} is removed")
             # From here on it is gone, whoever is cancelled: closing has budgets of its own.
             with trio.CancelScope(shield=True):
-                for polls in self._polls:
-                    polls.remove(name)
-                del self._instruments[name]
-                bus.detach(name)
+                for each in gone:
+                    for polls in self._polls:
+                        polls.remove(each.name)
+                    bus.detach(each.name)
+                self._forget(name)
                 if not any(each.bus is bus for each in self.instruments):
                     await self._subtrees.end_bus(bus.name)
                     self._buses.forget(bus)
@@ -491,22 +494,29 @@ class Tree:
         self._check_free(spec.name)
         self._buses.check_fit(bus, spec)
         instrument = driver(spec.name, bus, unit=spec.unit_id)
-        instrument.timeout_s = spec.timeout_s
-        bus.attach(
-            instrument,
-            MemberPolicy(
-                breaker=spec.breaker,
-                expect=spec.identity,
-                on_reconnect=spec.on_reconnect,
-                recovery_s=spec.recovery_s,
-            ),
+        policy = MemberPolicy(
+            breaker=spec.breaker,
+            expect=spec.identity,
+            on_reconnect=spec.on_reconnect,
+            recovery_s=spec.recovery_s,
         )
-        self._instruments[spec.name] = instrument
+        for each in (instrument, *instrument.made_parts()):
+            self._check_free(each.name)
+            each.timeout_s = spec.timeout_s
+            bus.attach(each, policy)
+            self._instruments[each.name] = each
         return instrument
+
+    def _forget(self, name: str) -> None:
+        """Know no instrument of that name, nor its parts, any more."""
+        instrument = self._instruments.pop(name, None)
+        for each in () if instrument is None else instrument.made_parts():
+            self._instruments.pop(each.name, None)
 
     def _offer(self, instrument: D) -> D:
         for polls in self._polls:
-            polls.add(instrument)
+            for each in (instrument, *instrument.made_parts()):
+                polls.add(each)
         return instrument
 
     def _actor_child(self, spec: ActorSpec) -> ChildSpec:
