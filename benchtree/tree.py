@@ -500,7 +500,8 @@ class Tree:
             on_reconnect=spec.on_reconnect,
             recovery_s=spec.recovery_s,
         )
-        for each in (instrument, *instrument.made_parts()):
+        both: Sequence[Instrument] = (instrument, *instrument.made_parts())
+        for each in both:
             self._check_free(each.name)
             each.timeout_s = spec.timeout_s
             bus.attach(each, policy)
@@ -514,8 +515,9 @@ class Tree:
             self._instruments.pop(each.name, None)
 
     def _offer(self, instrument: D) -> D:
+        both: Sequence[Instrument] = (instrument, *instrument.made_parts())
         for polls in self._polls:
-            for each in (instrument, *instrument.made_parts()):
+            for each in both:
                 polls.add(each)
         return instrument
 

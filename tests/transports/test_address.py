@@ -59,6 +59,12 @@ def test_serial_with_options() -> None:
         ("tcp://büro.example:50", "tcp", "tcp://büro.example:50"),
         ("tcp://my_bench:50", "tcp", "tcp://my_bench:50"),
         ("sim://oven", "sim", "sim://oven"),
+        ("redpitaya://RP-F0a1.local.", "redpitaya", "redpitaya://rp-f0a1.local"),
+        ("redpitaya://localhost?config_name=lab", "redpitaya", "redpitaya://127.0.0.1"),
+        ("redpitaya://127.0.0.1?port=80", "redpitaya", "redpitaya://127.0.0.1"),
+        ("redpitaya://localhost?port=80&ssh=false", "redpitaya", "redpitaya://127.0.0.1:80"),
+        ("redpitaya://[::1]", "redpitaya", "redpitaya://::1"),
+        ("redpitaya://sim", "redpitaya", "redpitaya://sim"),
     ],
 )
 def test_keys(text: str, scheme: str, key: str) -> None:
@@ -91,7 +97,7 @@ def test_links_to_one_node(tmp_path: Path) -> None:
     [
         ("ttyUSB0", "not an address; write serial:///dev/ttyUSB0"),
         ("", "not an address"),
-        ("usb://GPIB0::5", "'usb' is not known; known are serial, tcp, visa, sim"),
+        ("usb://GPIB0::5", "'usb' is not known; known are serial, tcp, visa, redpitaya, sim"),
         ("serial://dev/ttyUSB0", "absolute path"),
         ("serial://", "absolute path"),
         ("/dev/ttyS0?baud=9600", "'baud' is not known; known are baudrate, bytesize"),
@@ -121,6 +127,12 @@ def test_links_to_one_node(tmp_path: Path) -> None:
         ("tcp://::1:5025", "brackets"),
         ("tcp://bench:5025?x=1", "takes no options"),
         ("sim://", "name is missing"),
+        ("redpitaya://", "the host is missing; write redpitaya://HOST or redpitaya://sim"),
+        ("redpitaya://rp:2222", "write redpitaya://HOST, and a port as ?port=2222&ssh=false"),
+        ("redpitaya://rp?config_name=../lab", "it is a plain name, without folders"),
+        ("redpitaya://rp?port=0", "the port is '0'; it must be a number from 1 to 65535"),
+        ("redpitaya://rp?ssh=no", "ssh is 'no'; it must be true or false"),
+        ("redpitaya://rp?gui=true", "'gui' is not known; known are config_name, port, ssh, user"),
     ],
 )
 def test_mistakes(text: str, says: str) -> None:

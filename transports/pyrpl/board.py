@@ -23,6 +23,9 @@ INSTALL: Final = 'pip install "benchtree[pyrpl]"'
 
 OFF: Final = "off"
 
+MOST_TRACES: Final = 2
+"""How many traces of a stream wait to be fetched: they are large."""
+
 DRIVEN: Final = ("asg0", "asg1", "pid0", "pid1", "pid2", "iq0", "iq1", "iq2", "iir")
 """The modules that can drive an output."""
 
@@ -265,7 +268,11 @@ class PyrplBoard:
         return Quick(run)
 
     def _operation(
-        self, module: str, work: Callable[..., Awaitable[Any]], arguments: Mapping[str, Any]
+        self,
+        module: str,
+        work: Callable[..., Awaitable[Any]],
+        arguments: Mapping[str, Any],
+        kept: int | None = None,
     ) -> Operation:
         owner = self.module(module)
 
@@ -275,16 +282,16 @@ class PyrplBoard:
             return value
 
         name = ALIASES.get(module, module)
-        return Operation(name, run, NEEDS.get(name, frozenset()))
+        return Operation(name, run, NEEDS.get(name, frozenset()), kept=kept)
 
     def _single(self, **arguments: Any) -> Operation:
         return self._operation("scope", acquire, arguments)
 
     def _stream(self, **arguments: Any) -> Operation:
-        return self._operation("scope", stream, arguments)
+        return self._operation("scope", stream, arguments, MOST_TRACES)
 
     def _roll(self, **arguments: Any) -> Operation:
-        return self._operation("scope", roll, arguments)
+        return self._operation("scope", roll, arguments, MOST_TRACES)
 
     def _sweep(self, **arguments: Any) -> Operation:
         iq = self.rp.iq2

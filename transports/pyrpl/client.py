@@ -42,6 +42,10 @@ REDPITAYA: Final = BusProfile(
     reply_within_s=5.0,
     connect_within_s=60.0,
     close_within_s=3.0,
+    queue_depth=256,
+    safe_s=5.0,
+    attempts=1,
+    status_poll_s=0.01,
 )
 """A Red Pitaya behind its worker process. Programming the board's logic takes its time."""
 

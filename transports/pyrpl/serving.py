@@ -10,6 +10,7 @@ done.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
@@ -72,12 +73,15 @@ class Operation:
         run: Carries it out; cancelling it leaves the module ready for the next one.
         needs: Further modules that it uses.
         blocks_s: How long it may keep everybody else waiting, in seconds.
+        kept: How many of its reports wait for whoever asks; None for all of them. Older
+            ones give way.
     """
 
     module: str
     run: Callable[[Report], Awaitable[Any]]
     needs: frozenset[str] = frozenset()
     blocks_s: float = 0.0
+    kept: int | None = None
 
 
 class Board(Protocol):
@@ -129,14 +133,10 @@ class _Running:
     place: Place
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     done: trio.Event = field(factory=trio.Event)
-    reports: list[Any] = field(factory=list[Any])
+    reports: deque[Any] = field(factory=deque[Any])
     answer: list[Any] | None = None
     began_s: float | None = None
     aborted: str | None = None
-
-    def report(self, value: Any) -> None:
-        """Keep what the operation reports until somebody asks."""
-        self.reports.append(value)
 
 
 class Worker:
@@ -329,7 +329,8 @@ class Worker:
         except BaseException:
             self._desk.leave(place)
             raise
-        running = _Running(place, began_s=trio.current_time())
+        reports: deque[Any] = deque(maxlen=operation.kept)
+        running = _Running(place, reports=reports, began_s=trio.current_time())
         self._running.append(running)
         nursery.start_soon(self._operate, running, operation)
         return running
@@ -340,7 +341,7 @@ class Worker:
                 if operation.blocks_s:
                     self._post(Kind.PATIENCE, 0, operation.blocks_s)
                     await self._flush()
-                running.answer = [True, await operation.run(running.report)]
+                running.answer = [True, await operation.run(running.reports.append)]
         except BoardLostError as lost:
             self._lose(lost)
         except Exception as error:  # noqa: BLE001 - the caller is told, whatever it is
@@ -376,7 +377,8 @@ class Worker:
     async def _poll(self, nursery: trio.Nursery, wait: bool, *, token: str) -> Mapping[str, Any]:
         del nursery, wait
         running = self._follow(token)
-        reports, running.reports = running.reports, []
+        reports = [*running.reports]
+        running.reports.clear()
         return {"done": running.done.is_set(), "reports": reports}
 
     async def _finish(self, nursery: trio.Nursery, wait: bool, *, token: str) -> Any:

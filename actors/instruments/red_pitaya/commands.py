@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol, TypeAlias, TypedDict
+from typing import Any, Final, Protocol, TypeAlias, TypedDict, cast
 
-from actors.parameter import Setting
+from actors.parameter import Reading, Setting
 
 from .controller import Pid
 from .demodulator import Iq
@@ -52,7 +52,7 @@ _OUTPUT: Final = "output_direct"
 async def _scope_acquire(board: Board, params: Params) -> Mapping[str, Any]:
     channel = str(params.pop("input_channel", "in1"))
     params.pop("timeout", None)
-    settings = {"decimation": 64, "trigger_source": "immediately", **params}
+    settings: dict[str, Any] = {"decimation": 64, "trigger_source": "immediately", **params}
     trace = await board.scope.single(input1=channel, **settings)
     return {"voltage": trace.ch1, "time": trace.time}
 
@@ -109,11 +109,10 @@ async def _iq_get_measurement(board: Board, params: Params) -> Mapping[str, floa
 
 async def _sampler_read(board: Board, params: Params) -> float | None:
     channel = str(params.pop("channel", "in1"))
-    reading = Sampler.parameters.get(channel)
+    reading = cast("Reading[float] | None", Sampler.parameters.get(channel))
     if reading is None:
         raise ValueError(f"there is no signal {channel!r}")
-    found: float | None = await board.sampler.ask(reading)
-    return found
+    return await board.sampler.ask(reading)
 
 
 async def _set_all(module: Pid | Iq, params: Params) -> None:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Final
 import trio
 from attrs import frozen
 
-from actors.parameter import Action, Assignment, Parameter, Reading, Setting
+from actors.instrument import Directive
+from actors.parameter import Action, Assignment, Reading, Setting
 from transports import Exchange
 
 from .generator import OFF, OUTPUTS
@@ -44,7 +45,7 @@ class Pid(Module):
     p = Setting("p", low=-GAIN, high=GAIN)
     i = Setting("i", unit="Hz")
     ival = Setting("ival", unit="V", low=-4.0, high=4.0)
-    input_filter = Setting("inputfilter", type=list, unit="Hz")
+    input_filter: Setting[list[float]] = Setting("inputfilter", type=list, unit="Hz")
     min_voltage = Setting("min_voltage", unit="V", low=-1.0, high=1.0)
     max_voltage = Setting("max_voltage", unit="V", low=-1.0, high=1.0)
     paused = Setting("paused", type=bool)
@@ -54,9 +55,9 @@ class Pid(Module):
 
     safe_state: ClassVar[Sequence[Assignment[Any] | Action]] = (output.to(OFF),)
 
-    def encode(self, directive: Any, instance: int = 1) -> Exchange:
+    def encode(self, directive: Directive[Any], instance: int = 1) -> Exchange:
         """Return the call that carries out `directive`."""
-        if isinstance(directive, Parameter) and directive.name == "error":
+        if directive is type(self).error:
             return self.call("error", {"pid": self.unit})
         return super().encode(directive, instance)
 

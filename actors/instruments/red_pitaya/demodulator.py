@@ -51,7 +51,7 @@ class Iq(Module):
     output = Setting("output_direct", type=str, choices=OUTPUTS)
     output_signal = Setting("output_signal", type=str)
     frequency = Setting("frequency", unit="Hz", low=0.0, high=62.5e6)
-    bandwidth = Setting("bandwidth", type=list, unit="Hz")
+    bandwidth: Setting[list[float]] = Setting("bandwidth", type=list, unit="Hz")
     ac_bandwidth = Setting("acbandwidth", unit="Hz", low=0.0)
     phase = Setting("phase", unit="deg", low=0.0, high=360.0)
     amplitude = Setting("amplitude", unit="V", low=-1.0, high=1.0)

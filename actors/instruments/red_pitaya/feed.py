@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -57,7 +58,7 @@ class Feed(Generic[T, R]):
             CommandError: It failed.
         """
         if self._ticket is None:
-            self._ticket = await self._start(self._take)
+            self._ticket = await self._start(self._taker())
         while not self._items:
             if self._outcome is not None:
                 if self._outcome.error is not None:
@@ -97,7 +98,7 @@ class Feed(Generic[T, R]):
             CommandError: It failed.
         """
         if self._ticket is None:
-            self._ticket = await self._start(self._take)
+            self._ticket = await self._start(self._taker())
         while self._outcome is None:
             await self._wait(self._ticket)
         if self._outcome.error is not None:
@@ -105,7 +106,19 @@ class Feed(Generic[T, R]):
         value: Any = self._outcome.value
         return value  # type: ignore[no-any-return]  # it is there: there was no error
 
-    def _take(self, report: Any) -> None:
+    def _taker(self) -> Callable[[Any], None]:
+        """Return what takes reports for as long as somebody has this feed."""
+        feed = weakref.ref(self)
+
+        def take(report: Any) -> None:
+            held = feed()
+            if held is not None:
+                held.take(report)
+
+        return take
+
+    def take(self, report: Any) -> None:
+        """Take a report of the operation."""
         self._items.append(self._read(report))
         if self._kept is not None and len(self._items) > self._kept:
             self._items.popleft()

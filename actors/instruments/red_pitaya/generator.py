@@ -102,5 +102,6 @@ class Asg(Module):
             RefusedError: It was not accepted.
             CommandError: It failed.
         """
-        arguments = {"path": f"{self.unit}.trig", "args": [], "kwargs": {}, "within_s": 0.0}
+        nothing: dict[str, Any] = {"args": [], "kwargs": {}, "within_s": 0.0}
+        arguments = {"path": f"{self.unit}.trig", **nothing}
         await self.ask_plan(self.quick("trigger", "call", arguments, writes=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from attrs import evolve
 
@@ -74,12 +74,12 @@ class Module(Instrument):
     def decode(self, parameter: Parameter[T], raw: bytes) -> T | None:
         """Return the value in an answer, by the parameter's type."""
         value = answer(raw)
-        kind: Any = parameter.type
+        kind = cast("Any", parameter.type)
         if value is None or kind not in (float, int, bool, str, list):
             raise ValueError(f"{value!r} is no value of {parameter.name}")
         if kind is list and not isinstance(value, list):
             value = [value]
-        decoded: T = kind(value)
+        decoded: T = _as(kind, value)
         return decoded
 
     def decode_written(self, directive: Directive[T], raw: bytes) -> None:
@@ -255,6 +255,10 @@ class Module(Instrument):
     def refuse(self, command: str, why: str) -> RefusedError:
         """Return the refusal of a command that is wrong."""
         return RefusedError(why, cause=Cause.VALIDATION, instrument=self.name, command=command)
+
+
+def _as(kind: Any, value: Any) -> Any:
+    return kind(value)
 
 
 def _begun(raw: bytes, result: Callable[[Any], T]) -> T:
