@@ -98,7 +98,7 @@ from .member import (
     Script,
     Service,
 )
-from .operation import Overlap, Progress
+from .operation import Acknowledge, Overlap, Progress
 from .parameter import Action, Assignment, Parameter, Reading, Setting
 from .polling import BusPoll, Polls
 from .reconcile import OnDrift, ReconcilePolicy, Reconciler
@@ -123,6 +123,7 @@ __all__ = [
     "GRACE_S",
     "TRANSITIONS",
     "TTL_S",
+    "Acknowledge",
     "Action",
     "Actor",
     "ActorError",

@@ -657,6 +657,7 @@ class Dispatch:
             await self._run_out(member, engagement, overlap)
             return
         engagement.due_s = now_s + self._profile.status_poll_s
+        epochs = self._intake.breaker.epoch, member.breaker.epoch
         reply = await self._ask(member, overlap.poll)
         # It may have been called off while its status was asked.
         if reply is None or ticket.state.final:
@@ -670,9 +671,9 @@ class Dispatch:
             return
         except ValueError as error:
             fault = Fault(FRAMING, str(error), reply.data)
-            epochs = self._intake.breaker.epoch, member.breaker.epoch
             await self.upkeep.note_fault(member, fault, epochs)
             return
+        self.upkeep.note_answer(member, epochs)
         ticket.note_progress(progress)
         if not progress.done:
             return
@@ -682,8 +683,8 @@ class Dispatch:
         if overlap.finish is None:
             self._conclude(member, engagement, overlap, reply)
         else:
-            engagement.then = Next.ASK_RESULT
-            await self._ask_result(member, engagement, overlap)
+            # After others had their turn: nobody waits for more than one exchange.
+            engagement.then, engagement.due_s = Next.ASK_RESULT, now_s
 
     async def _ask_result(
         self, member: Member, engagement: Engagement, overlap: Overlap[Any]
@@ -755,7 +756,6 @@ class Dispatch:
         except TransportError as error:
             await self.upkeep.note_fault(member, line_fault(error), epochs)
             return None
-        self.upkeep.note_answer(member, epochs)
         return reply
 
 

@@ -25,6 +25,7 @@ from .errors import DeviceError, RefusedError
 from .events import MemoryWorn
 from .faults import Cause, Fault
 from .member import Identity, Script
+from .operation import Overlap
 from .parameter import Action, Assignment, Parameter, Reading, Setting, with_instance
 from .ticket import Ticket
 from .validation import Limits, check
@@ -236,6 +237,14 @@ class Instrument(ABC):
         """
         return None
 
+    def overlap(self, directive: Assignment[Any] | Action) -> Overlap[None] | None:
+        """Return how a command is followed that goes on after its exchange, or None.
+
+        A family whose devices say when they are done overrides it.
+        """
+        del directive
+        return None
+
     def limits_of(self, setting: Setting[T]) -> Limits[T]:
         """Return what values a setting takes.
 
@@ -418,6 +427,8 @@ class Instrument(ABC):
                         agrees=partial(limits.same, value),
                     ),
                     then=self.following(directive, instance),
+                    overlap=self.overlap(directive),
+                    retry=setting.retry,
                 )
             case Action():
                 self._check_own(directive)
@@ -437,6 +448,8 @@ class Instrument(ABC):
                     hazardous=directive.hazardous,
                     idempotent=directive.idempotent,
                     then=self.following(directive, 1),
+                    overlap=self.overlap(directive),
+                    retry=directive.retry,
                 )
 
     def _decoder(self, directive: Assignment[Any] | Action, name: str) -> Callable[[bytes], None]:
@@ -497,6 +510,7 @@ class Instrument(ABC):
                 exchange=_expecting(self.encode(parameter, instance), decode),
                 decode=decode,
                 then=self.following(parameter, instance),
+                retry=parameter.retry,
             )
         return plan
 

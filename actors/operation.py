@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Generic, TypeVar
 
 from attrs import field, frozen, validators
@@ -17,6 +18,33 @@ from attrs import field, frozen, validators
 from transports import Exchange
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+class Acknowledge(Enum):
+    """What tells that the hardware has taken or carried out a command that writes."""
+
+    NONE = "none"
+    """Nothing: it is taken for done once it is sent."""
+    REPLY = "reply"
+    """The protocol's own reply."""
+    ECHO = "echo"
+    """The device sends back what it was sent."""
+    STATUS_BYTE = "status byte"
+    """`*OPC` raises a bit of the status byte, which is asked for between other commands."""
+    EVENT_STATUS = "event status"
+    """`*OPC` raises a bit of the event status register, which reading clears."""
+    SERVICE_REQUEST = "service request"
+    """`*OPC` makes the device request service, where the transport can tell; the status
+    byte is asked for all the same."""
+
+    @property
+    def by_status(self) -> bool:
+        """Whether it is a status that acknowledges, asked for until it does."""
+        return self in (
+            Acknowledge.STATUS_BYTE,
+            Acknowledge.EVENT_STATUS,
+            Acknowledge.SERVICE_REQUEST,
+        )
 
 
 @frozen(kw_only=True)
@@ -48,6 +76,8 @@ class Overlap(Generic[T_co]):
         within_s: How long it may take, in seconds, before it is called off as failed.
         by_status: Whether it is the status that acknowledges the command, not the reply to
             its start.
+        on_request: Whether the device requests service when it is done, so that its status
+            is asked for at once where the transport can tell.
     """
 
     poll: Exchange
@@ -57,3 +87,4 @@ class Overlap(Generic[T_co]):
     abort: Exchange | None = None
     within_s: float = field(default=3600.0, validator=validators.gt(0.0))
     by_status: bool = False
+    on_request: bool = False

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from .command import Priority
+from .operation import Acknowledge
+from .retry import RetryPolicy
 from .ticket import Ticket
 from .validation import Limits
 
@@ -52,14 +54,18 @@ class Parameter(Generic[T]):
         header: What travels on the wire.
         unit: The physical unit, or None.
         type: The Python type of its values.
+        retry: How often reading or writing it is tried; None for what its bus says.
         name: The attribute's name in the driver.
     """
 
-    def __init__(self, header: str, *, unit: str | None, type: type[T]) -> None:
+    def __init__(
+        self, header: str, *, unit: str | None, type: type[T], retry: RetryPolicy | None = None
+    ) -> None:
         """Declare a parameter; its name comes from the attribute it is assigned to."""
         self.header = header
         self.unit = unit
         self.type = type
+        self.retry = retry
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -75,12 +81,32 @@ class Reading(Parameter[T]):
     """A value that is only read."""
 
     @overload
-    def __init__(self: Reading[float], header: str, *, unit: str | None = None) -> None: ...
+    def __init__(
+        self: Reading[float],
+        header: str,
+        *,
+        unit: str | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None: ...
     @overload
-    def __init__(self, header: str, *, type: type[T], unit: str | None = None) -> None: ...
-    def __init__(self, header: str, *, type: type[Any] = float, unit: str | None = None) -> None:
+    def __init__(
+        self,
+        header: str,
+        *,
+        type: type[T],
+        unit: str | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        header: str,
+        *,
+        type: type[Any] = float,
+        unit: str | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
         """Declare a reading of `type` in `unit`."""
-        super().__init__(header, unit=unit, type=type)
+        super().__init__(header, unit=unit, type=type, retry=retry)
 
     @overload
     def __get__(self, instrument: None, owner: type) -> Reading[T]: ...
@@ -97,6 +123,7 @@ class Setting(Parameter[T]):
     Attributes:
         limits: What values it takes, and which of them can do harm.
         idempotent: Whether writing it twice is the same as once.
+        acknowledge: What tells that it was taken; None for what the driver says.
     """
 
     @overload
@@ -109,6 +136,8 @@ class Setting(Parameter[T]):
         high: float | None = None,
         hazardous: bool | Callable[[float], bool] = False,
         idempotent: bool = True,
+        acknowledge: Acknowledge | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -122,6 +151,8 @@ class Setting(Parameter[T]):
         choices: Sequence[T] = (),
         hazardous: bool | Callable[[T], bool] = False,
         idempotent: bool = True,
+        acknowledge: Acknowledge | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -134,11 +165,14 @@ class Setting(Parameter[T]):
         choices: Sequence[Any] = (),
         hazardous: bool | Callable[[Any], bool] = False,
         idempotent: bool = True,
+        acknowledge: Acknowledge | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
         """Declare a setting of `type` in `unit`, within its limits."""
-        super().__init__(header, unit=unit, type=type)
+        super().__init__(header, unit=unit, type=type, retry=retry)
         self.limits: Limits[T] = Limits(type, unit, low, high, tuple(choices), hazardous)
         self.idempotent = idempotent
+        self.acknowledge = acknowledge
 
     @overload
     def __get__(self, instrument: None, owner: type) -> Setting[T]: ...
@@ -160,14 +194,26 @@ class Action:
         header: What travels on the wire.
         hazardous: Whether it can do harm and needs `confirm=True`.
         idempotent: Whether doing it twice is the same as once.
+        acknowledge: What tells that it was done; None for what the driver says.
+        retry: How often it is tried; None for what its bus says.
         name: The attribute's name in the driver.
     """
 
-    def __init__(self, header: str, *, hazardous: bool = False, idempotent: bool = False) -> None:
+    def __init__(
+        self,
+        header: str,
+        *,
+        hazardous: bool = False,
+        idempotent: bool = False,
+        acknowledge: Acknowledge | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
         """Declare an action; its name comes from the attribute it is assigned to."""
         self.header = header
         self.hazardous = hazardous
         self.idempotent = idempotent
+        self.acknowledge = acknowledge
+        self.retry = retry
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -181,6 +227,37 @@ class Action:
     def __get__(self, instrument: Caller | None, owner: type) -> Action | BoundAction:
         """Return the declaration from the driver, the bound action from an instrument."""
         return self if instrument is None else BoundAction(instrument, self)
+
+
+class Operation(Action):
+    """Something an instrument goes on with after it was told to: a sweep, a calibration.
+
+    Its lane is held until it is done; the bus is free for the others.
+
+    Attributes:
+        abort: What stops it, or None where the device cannot.
+        progress: What is asked for how much of it is done, from 0 to 1, or None.
+        within_s: How long it may take before it is called off as failed, in seconds.
+    """
+
+    def __init__(
+        self,
+        header: str,
+        *,
+        abort: str | None = None,
+        progress: str | None = None,
+        within_s: float = 3600.0,
+        hazardous: bool = False,
+        idempotent: bool = False,
+        acknowledge: Acknowledge | None = None,
+    ) -> None:
+        """Declare an operation; its name comes from the attribute it is assigned to."""
+        super().__init__(
+            header, hazardous=hazardous, idempotent=idempotent, acknowledge=acknowledge
+        )
+        self.abort = abort
+        self.progress = progress
+        self.within_s = within_s
 
 
 class Assignment(Generic[T]):

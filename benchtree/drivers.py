@@ -15,7 +15,12 @@ from actors.instruments.alicat import (
     PressureMeter,
 )
 from actors.instruments.red_pitaya import RedPitaya
-from actors.instruments.scpi import Multimeter, PowerSupply, TemperatureController
+from actors.instruments.scpi import (
+    Multimeter,
+    PowerSupply,
+    SignalGenerator,
+    TemperatureController,
+)
 from actors.instruments.watlow import (
     EzZoneModbus,
     EzZoneModbusHighWordFirst,
@@ -34,6 +39,7 @@ BUILT_IN: Final[Mapping[str, type[Instrument]]] = {
     "red_pitaya": RedPitaya,
     "scpi.power_supply": PowerSupply,
     "scpi.multimeter": Multimeter,
+    "scpi.signal_generator": SignalGenerator,
     "scpi.temperature_controller": TemperatureController,
     "watlow": EzZoneStandardBus,
     "watlow.modbus": EzZoneModbus,

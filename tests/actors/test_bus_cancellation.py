@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -11,14 +12,17 @@ from attrs import evolve
 from actors import (
     BreakerState,
     Identity,
+    Overlap,
     Plan,
     Priority,
+    Progress,
     RefusedError,
     SafeOutcome,
     Script,
     Service,
     Ticket,
     bus,
+    dispatch,
     exchanges,
     intake,
     safety,
@@ -29,7 +33,7 @@ from transports import TCP, LineState, StreamTransport
 
 from .bench import PLAIN, SHARED, Bench, Parts, Witness, WitnessModel
 
-MODULES: Final = (bus, upkeep, safety, exchanges, intake)
+MODULES: Final = (bus, dispatch, upkeep, safety, exchanges, intake)
 
 
 class Lingering(StreamTransport):
@@ -275,6 +279,61 @@ class Steps(Life):
         await trio.sleep(5)
 
 
+class Operating(Life):
+    """Operations that end, that are called off, lost sight of and tripped; and retries."""
+
+    def __init__(self) -> None:
+        super().__init__(Parts(profile=evolve(PLAIN, attempts=3)))
+
+    def operation(self, polls: int, name: str = "sweep") -> Plan[object]:
+        """Return an operation that is done once its status was asked so often."""
+        a, left = self.a, [polls]
+
+        def judge(raw: bytes) -> Progress:
+            a.answer(raw, "ASK" if polls else "PONG")
+            left[0] -= 1
+            return Progress(done=left[0] <= 0)
+
+        overlap = Overlap[object](
+            poll=a.exchange("ASK status"),
+            judge=judge,
+            result=partial(a.answer, word="ASK"),
+            finish=a.exchange("ASK result"),
+            abort=a.exchange("SET stop 1"),
+        )
+        return evolve(a.write(f"{name} 1"), setting=None, idempotent=False, overlap=overlap)
+
+    async def live(self) -> None:
+        """Live."""
+        bench = self.bench
+        await bench.in_service()
+        await self.submit(self.operation(3))
+        with trio.move_on_after(0.2):
+            ticket = await bench.bus.submit(self.a, self.operation(100))
+            self.tickets.append(ticket)
+            await ticket.outcome()
+        bench.line.lose()
+        await self.submit(self.a.read("twice"))
+        with suppress(RefusedError):
+            ticket = await bench.bus.submit(self.a, self.operation(100))
+            self.tickets.append(ticket)
+            await trio.sleep(0.06)
+            bench.line.late(0.5)
+            await trio.sleep(0.06)
+            bench.line.unplug()
+            await trio.sleep(0.1)
+            bench.line.replug()
+            await trio.sleep(5)
+            ticket = await bench.bus.submit(self.a, self.operation(100))
+            self.tickets.append(ticket)
+            await trio.sleep(0.1)
+            bench.bus.trip("a", "a test")
+            await trio.sleep(0.1)
+            bench.bus.rearm("a")
+            await self.submit(self.operation(0))
+        await trio.sleep(1)
+
+
 class Crashing(Life):
     """The actor crashes by itself, unless it is cancelled before."""
 
@@ -432,6 +491,7 @@ def test_every_await_of_the_bus_can_be_cancelled() -> None:
         SilentAtFirst,
         LostInProbe,
         Steps,
+        Operating,
         Crashing,
         Waiting,
         lambda: Caller(full),
@@ -450,19 +510,26 @@ def test_every_await_of_the_bus_can_be_cancelled() -> None:
     }
     assert unhit(bus, hits, excused) == []
     last_look = "Exchanges.resync: await trio.lowlevel.checkpoint_if_cancelled()"
-    later = "cancelled in the tests of operations"
-    assert (
-        unhit(upkeep, hits, {"Upkeep._try: await self._exchanges.stop_left(member)": later}) == []
-    )
-    assert unhit(safety, hits, {"Safety.run: await self._exchanges.stop_left(member)": later}) == []
-    assert (
-        unhit(
-            exchanges,
-            hits,
-            {last_look: "waits for nothing unless it is cancelled", "Exchanges.stop_left": later},
-        )
-        == []
-    )
+    over = "await trio.sleep_forever()  # a task beside has ended the incarnation"
+    aside = "cancelled in the tests of multiplexed lines"
+    away = "waits for an event, on a line that was lent or is stuck"
+    excused = {
+        "Dispatch.drive_safe_alone": safe,
+        "Dispatch._await_unstuck": away,
+        "Dispatch._stay_away": away,
+        "Dispatch._step: await self._stay_away()": away,
+        "Dispatch._reach: await self._await_unstuck()": away,
+        "Dispatch._await_unstuck.ring": away,
+        f"Dispatch.serve: {over}": aside,
+        "Dispatch._step: await self._inbox.wait()  # they meet the loss themselves": aside,
+        "Dispatch._step: await self._inbox.wait()": aside,
+        "Dispatch._send_off.fly": aside,
+        "Dispatch._ask_result: await self._run_out(member, engagement, overlap)": "as elsewhere",
+    }
+    assert unhit(dispatch, hits, excused) == []
+    assert unhit(upkeep, hits, {}) == []
+    assert unhit(safety, hits, {}) == []
+    assert unhit(exchanges, hits, {last_look: "waits for nothing unless it is cancelled"}) == []
     written = "cancelled in the tests of ledgers"
     excused = {
         "Intake.submit: await self._put_written(ledger, device, ticket, wait=wait)": written,

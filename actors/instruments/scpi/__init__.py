@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .driver import ScpiInstrument
-from .instruments import Multimeter, PowerSupply, TemperatureController
+from .instruments import Multimeter, PowerSupply, SignalGenerator, TemperatureController
 from .models import (
     MultimeterModel,
     PowerSupplyModel,
     ScpiModel,
+    SignalGeneratorModel,
     TemperatureControllerModel,
 )
 
@@ -18,6 +19,8 @@ __all__ = [
     "PowerSupplyModel",
     "ScpiInstrument",
     "ScpiModel",
+    "SignalGenerator",
+    "SignalGeneratorModel",
     "TemperatureController",
     "TemperatureControllerModel",
 ]

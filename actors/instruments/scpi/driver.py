@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
 
 from actors.command import Plan
@@ -10,17 +11,22 @@ from actors.errors import DeviceError
 from actors.faults import REJECTED, Fault, FaultClass
 from actors.instrument import Directive, Instrument
 from actors.member import Identity, Script
-from actors.parameter import Action, Assignment, Parameter
+from actors.operation import Acknowledge, Overlap
+from actors.parameter import Action, Assignment, Operation, Parameter
 from transports import Exchange, Framing, Lines
 
 from .frames import (
+    PREPARE,
     ErrorKind,
     decode_bool,
     decode_error,
     decode_float,
     decode_identity,
     decode_int,
+    decode_status,
     decode_text,
+    fits,
+    is_echo,
     is_error_reply,
     is_identity_reply,
     query,
@@ -44,6 +50,10 @@ class ScpiInstrument(Instrument):
     instrument took it. Class attributes beside those of `Instrument`:
 
         check_errors: Whether writes do so; False for instruments without an error queue.
+        acknowledge: What tells that a write was carried out, where its declaration does not
+            say.
+        completion: What tells that an operation is done, where its declaration does not say.
+        complete_within_s: How long a write may take that a status acknowledges, in seconds.
         reply_within_s: How long a reply may take, in seconds.
         conditions: What each bit of the questionable condition register says, for
             instruments whose register is to be looked at.
@@ -52,6 +62,9 @@ class ScpiInstrument(Instrument):
     protocol: ClassVar[str] = "scpi"
     framing: ClassVar[Framing] = Lines(b"\n")
     check_errors: ClassVar[bool] = True
+    acknowledge: ClassVar[Acknowledge] = Acknowledge.REPLY
+    completion: ClassVar[Acknowledge] = Acknowledge.STATUS_BYTE
+    complete_within_s: ClassVar[float] = 10.0
     reply_within_s: ClassVar[float] = 1.0
     conditions: ClassVar[Mapping[int, FaultClass]] = {}
 
@@ -60,11 +73,9 @@ class ScpiInstrument(Instrument):
         del instance
         match directive:
             case Assignment(setting, value):
-                return self._write(
-                    set_command(setting.header, value, check_errors=self.check_errors)
-                )
+                return self._write(directive, setting.header, value)
             case Action(header=header):
-                return self._write(set_command(header, None, check_errors=self.check_errors))
+                return self._write(directive, header, None)
             case Parameter(header=header):
                 return self._query(header)
 
@@ -83,9 +94,55 @@ class ScpiInstrument(Instrument):
 
     def decode_written(self, directive: Directive[Any], raw: bytes) -> None:
         """Raise what the error queue held after a write."""
-        del directive
-        if not self.check_errors:
-            return
+        if self.replies(directive):
+            self._check_error(raw)
+
+    def overlap(self, directive: Assignment[Any] | Action) -> Overlap[None] | None:
+        """Return how a command is followed that a status acknowledges, or an operation."""
+        how = self._acknowledged(directive)
+        if not how.by_status:
+            return None
+        register = "*ESR" if how is Acknowledge.EVENT_STATUS else "*STB"
+        headers = [register]
+        abort: Exchange | None = None
+        within_s = self.complete_within_s
+        if isinstance(directive, Operation):
+            within_s = directive.within_s
+            if directive.progress is not None:
+                headers.append(directive.progress)
+            if directive.abort is not None:
+                abort = self._checked(directive.abort, None)
+        judge = partial(decode_status, how)
+        return Overlap(
+            poll=Exchange(query(*headers), self.unit, self._within_s, partial(fits, judge)),
+            judge=judge,
+            finish=self._query(_ERRORS, is_error_reply) if self.check_errors else None,
+            result=self._check_error if self.check_errors else _nothing,
+            abort=abort,
+            within_s=within_s,
+            by_status=not self.replies(directive),
+            on_request=how is Acknowledge.SERVICE_REQUEST,
+        )
+
+    def replies(self, directive: Directive[Any]) -> bool:
+        """Return whether the device answers a write with an entry of its error queue."""
+        how = self._acknowledged(directive)
+        if isinstance(directive, Operation):
+            return self.check_errors  # what was started is asked for at once
+        return self.check_errors and how is Acknowledge.REPLY
+
+    def _acknowledged(self, directive: Directive[Any]) -> Acknowledge:
+        match directive:
+            case Assignment(setting):
+                return setting.acknowledge or self.acknowledge
+            case Operation():
+                return directive.acknowledge or self.completion
+            case Action():
+                return directive.acknowledge or self.acknowledge
+            case _:
+                return self.acknowledge
+
+    def _check_error(self, raw: bytes) -> None:
         error = decode_error(raw)
         if error.kind is ErrorKind.NONE:
             return
@@ -133,12 +190,24 @@ class ScpiInstrument(Instrument):
     def _within_s(self) -> float:
         return self.reply_within_s if self.timeout_s is None else self.timeout_s
 
+    def _checked(self, header: str, value: Any) -> Exchange:
+        request = set_command(header, value, check_errors=self.check_errors)
+        return Exchange(request, self.unit, self._within_s if self.check_errors else None)
+
     def _query(self, header: str, accepts: Callable[[bytes], bool] | None = None) -> Exchange:
         return Exchange(query(header), self.unit, self._within_s, accepts)
 
-    def _write(self, request: bytes) -> Exchange:
-        within_s = self._within_s if self.check_errors else None
-        return Exchange(request, self.unit, within_s)
+    def _write(self, directive: Directive[Any], header: str, value: Any) -> Exchange:
+        how = self._acknowledged(directive)
+        replies = self.replies(directive)
+        request = set_command(header, value, check_errors=replies, before=PREPARE.get(how, ""))
+        if how is Acknowledge.ECHO:
+            return Exchange(request, self.unit, self._within_s, partial(is_echo, request))
+        return Exchange(request, self.unit, self._within_s if replies else None)
+
+
+def _nothing(raw: bytes) -> None:
+    del raw
 
 
 _QUEUE_BOUND: Final = 64

@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
 from attrs import frozen
 
+from actors.operation import Acknowledge, Progress
+
 # SCPI-1999, volume 1, 7.2.1.4 and 7.2.1.5: infinity is 9.9E37, not-a-number 9.91E37.
 UNAVAILABLE_FROM: Final = 9.9e37
+
+# IEEE 488.2, 11.5.1: operation complete, and query, device, execution and command errors.
+_EVENTS: Final = 1 | 4 | 8 | 16 | 32
+# IEEE 488.2, 11.2.1.2: the summary of the event status register in the status byte.
+_EVENT_SUMMARY: Final = 32
+
+PREPARE: Final[Mapping[Acknowledge, str]] = {
+    Acknowledge.EVENT_STATUS: "*CLS",
+    Acknowledge.STATUS_BYTE: f"*CLS;*ESE {_EVENTS}",
+    Acknowledge.SERVICE_REQUEST: f"*CLS;*ESE {_EVENTS};*SRE {_EVENT_SUMMARY}",
+}
+"""What goes before a command, so that the status tells of it and of nothing before it."""
 
 _HEADER: Final = re.compile(r"\*[A-Za-z]+|:?[A-Za-z]\w*(?::[A-Za-z]\w*)*", re.ASCII)
 _ARGUMENT: Final = re.compile(r"""(?:[^;"']|"[^"]*"|'[^']*')+""")
@@ -88,27 +103,67 @@ def encode_value(value: float | bool | str) -> str:
     return repr(float(value))
 
 
-def query(header: str) -> bytes:
-    """Write the question for `header`, given without its question mark.
+def query(*headers: str) -> bytes:
+    """Write the questions for `headers`, given without their question marks, in one line.
 
     Raises:
-        ValueError: The header is not one SCPI can read.
+        ValueError: A header is not one SCPI can read.
     """
-    return f"{_checked(header)}?\n".encode("ascii")
+    first, *others = headers
+    text = f"{_checked(first)}?" + "".join(f";{_from_root(each)}?" for each in others)
+    return f"{text}\n".encode("ascii")
 
 
-def set_command(header: str, value: float | bool | str | None, *, check_errors: bool) -> bytes:
+def set_command(
+    header: str, value: float | bool | str | None, *, check_errors: bool, before: str = ""
+) -> bytes:
     """Write a setting, or an action when `value` is None.
 
     With `check_errors` the same request asks for the oldest entry of the error queue,
-    so that one exchange carries the write and its answer.
+    so that one exchange carries the write and its answer. Where something goes `before`,
+    `*OPC` follows, so that the status tells when the write was carried out.
 
     Raises:
         ValueError: The header or the value cannot be written in SCPI.
     """
     argument = "" if value is None else f" {encode_value(value)}"
+    text = (
+        f"{before};{_from_root(header)}{argument};*OPC" if before else _checked(header) + argument
+    )
     check = ";:SYST:ERR?" if check_errors else ""
-    return f"{_checked(header)}{argument}{check}\n".encode("ascii")
+    return f"{text}{check}\n".encode("ascii")
+
+
+def decode_status(how: Acknowledge, frame: bytes) -> Progress:
+    """Read a status, and how much is done where that was asked for too.
+
+    The event status register tells by its own bit that an operation is complete, and by
+    others that it failed; the status byte tells by its summary of that register.
+
+    Raises:
+        ValueError: The frame is not one whole number, or not followed by one number.
+    """
+    first, *rest = frame.split(b";")
+    status = decode_int(first)
+    mask = _EVENTS if how is Acknowledge.EVENT_STATUS else _EVENT_SUMMARY
+    if len(rest) > 1:
+        raise _unexpected("a status and a number", frame)
+    fraction = decode_float(rest[0]) if rest else None
+    return Progress(done=bool(status & mask), fraction=fraction, said=frame)
+
+
+def fits(decode: Callable[[bytes], object], frame: bytes) -> bool:
+    """Tell whether a frame can be decoded."""
+    try:
+        decode(frame)
+    except ValueError:
+        return False
+    return True
+
+
+def is_echo(request: bytes, frame: bytes) -> bool:
+    """Tell whether a device sent back what it was sent."""
+    return frame.strip() == request.strip()
 
 
 def decode_float(frame: bytes) -> float | None:
@@ -216,6 +271,10 @@ def decode_identity(frame: bytes) -> tuple[str, str, str, str]:
         raise _unexpected(expected, frame)
     maker, model, serial, firmware = fields
     return maker, model, serial, firmware
+
+
+def _from_root(header: str) -> str:
+    return _checked(header) if header[:1] in ("*", ":") else f":{_checked(header)}"
 
 
 def _checked(header: str) -> str:

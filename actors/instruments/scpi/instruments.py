@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
-from actors.parameter import Action, Assignment, Reading, Setting
+from actors.parameter import Action, Assignment, Operation, Reading, Setting
 
 from .driver import ScpiInstrument
-from .models import MultimeterModel, PowerSupplyModel, TemperatureControllerModel
+from .models import (
+    MultimeterModel,
+    PowerSupplyModel,
+    SignalGeneratorModel,
+    TemperatureControllerModel,
+)
 
 SafeState: TypeAlias = Sequence[Assignment[Any] | Action]
 """Written out, so that a driver derived from one of these may hold other kinds of values."""
@@ -39,6 +44,20 @@ class Multimeter(ScpiInstrument):
 
     model = MultimeterModel
     reply_within_s: ClassVar[float] = 3.0
+
+
+class SignalGenerator(ScpiInstrument):
+    """A signal generator that sweeps its frequency."""
+
+    start_frequency = Setting("FREQ:STAR", unit="Hz", low=1e3, high=1e9)
+    stop_frequency = Setting("FREQ:STOP", unit="Hz", low=1e3, high=1e9)
+    sweep_time = Setting("SWE:TIME", unit="s", low=1e-3, high=1e4)
+    output = Setting("OUTP", type=bool, hazardous=lambda on: on)
+    frequency = Reading("FREQ", unit="Hz")
+    sweep = Operation("INIT", abort="ABOR", progress="SWE:PROG")
+
+    safe_state: ClassVar[SafeState] = (output.to(False),)
+    model = SignalGeneratorModel
 
 
 class TemperatureController(ScpiInstrument):

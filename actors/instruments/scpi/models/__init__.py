@@ -1,6 +1,7 @@
 """Simulated SCPI instruments: an interpreter and the devices declared on it."""
 
 from .entries import Action, Choice, Entry, Number, Query, RequestError, Switch
+from .generator import SignalGeneratorModel
 from .interpreter import ScpiModel
 from .multimeter import MultimeterModel
 from .power_supply import PowerSupplyModel
@@ -17,6 +18,7 @@ __all__ = [
     "Query",
     "RequestError",
     "ScpiModel",
+    "SignalGeneratorModel",
     "Switch",
     "TemperatureControllerModel",
     "ThermalPlant",

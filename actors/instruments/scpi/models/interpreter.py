@@ -103,6 +103,8 @@ class ScpiModel:
         self._answers: list[str] = []
         self._errors: deque[ScpiError] = deque()
         self._event_status = _POWER_ON
+        # Whether `*OPC` waits for an operation to end.
+        self._completing = False
         self._questionable = ConditionRegister("STATus:QUEStionable")
         self._operation = ConditionRegister("STATus:OPERation")
         self._event_enable = Number("*ESE", low=0, high=255, default=0)
@@ -172,6 +174,7 @@ class ScpiModel:
         self._message.clear()
         self._overrun = False
         self._errors.clear()
+        self._completing = False
         for entry in chain(self._entries, self._common):
             entry.restore()
         self.settle()
@@ -185,6 +188,10 @@ class ScpiModel:
 
     def settle(self) -> None:
         """Let settings act on the physics; called after every unit and after a reset."""
+
+    def pending(self) -> bool:
+        """Return whether an overlapped operation goes on."""
+        return False
 
     def questionable_condition(self) -> int:
         """Return the bits of the questionable condition register."""
@@ -220,6 +227,7 @@ class ScpiModel:
         self._message.clear()
         self._overrun = False
         self.advance(self.device_s)
+        self._settle_completion()
         self._update_conditions()
         if overrun:
             self.queue_error(-363)
@@ -237,6 +245,7 @@ class ScpiModel:
             except RequestError as error:
                 self.queue_error(error.number)
             self.settle()
+            self._settle_completion()
             self._update_conditions()
         line = ";".join(self._answers)
         self._answers.clear()
@@ -282,6 +291,7 @@ class ScpiModel:
 
     def _clear_status(self) -> None:
         self._errors.clear()
+        self._completing = False
         self._event_status = 0
         self._questionable.event = self._operation.event = 0
 
@@ -290,7 +300,12 @@ class ScpiModel:
         self._operation.enable.restore()
 
     def _complete_operation(self) -> None:
-        self._event_status |= _OPERATION_COMPLETE
+        self._completing = True
+
+    def _settle_completion(self) -> None:
+        if self._completing and not self.pending():
+            self._completing = False
+            self._event_status |= _OPERATION_COMPLETE
 
     def _take_event_status(self) -> int:
         status, self._event_status = self._event_status, 0
