@@ -18,7 +18,8 @@ class _Benchmark(Protocol):
 BENCHMARKS: Final[Mapping[str, _Benchmark]] = {
     "ask": ask.run,
     "inbox": inbox.run,
-    "exchange": exchange.run,
+    "serial": exchange.run_serial,
+    "tcp": exchange.run_tcp,
     "fleet": fleet.run,
     "cadence": cadence.run,
     "sinks": sinks.run,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import socket
 import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import serial
 import trio
 
-from actors import Bus, Events
+from actors import Bus, Events, Plan
 from actors.instruments.scpi import PowerSupply
 from transports import (
     BlockingSimProcess,
@@ -25,34 +27,33 @@ from transports import (
 
 from .report import Call, Measurement, interleave
 
-_LATENCIES_S = (0.0, 0.0002, 0.002)
+_LATENCIES_S = (0.0, 0.0002, 0.002, 0.02)
 _QUESTION = b"VOLT?\n"
-_BUDGETS = {"serial": (1.3, 1.05, 1.05), "tcp": (1.2, 1.2, 1.2)}
+_BUDGETS = {"serial": (1.3, 1.05, 1.05, 1.05), "tcp": (1.2, 1.2, 1.2, 1.2)}
+_BUSES = 8
+_TOGETHER_S = 0.02
 
 
-def run(*, quick: bool) -> Iterable[Measurement]:
-    """Measure a pseudo-terminal and loopback TCP at several device latencies."""
-    for kind, budgets in _BUDGETS.items():
-        for latency_s, budget in zip(_LATENCIES_S, budgets, strict=True):
-            yield _measure(kind, latency_s, budget, rounds=7 if quick else 21)
+def run_serial(*, quick: bool) -> Iterable[Measurement]:
+    """Measure a pseudo-terminal at several device latencies, and eight at once."""
+    return _run("serial", quick=quick)
+
+
+def run_tcp(*, quick: bool) -> Iterable[Measurement]:
+    """Measure loopback TCP likewise."""
+    return _run("tcp", quick=quick)
+
+
+def _run(kind: str, *, quick: bool) -> Iterable[Measurement]:
+    for latency_s, budget in zip(_LATENCIES_S, _BUDGETS[kind], strict=True):
+        yield _measure(kind, latency_s, budget, rounds=7 if quick else 21)
+    yield _together(kind, rounds=5 if quick else 15)
 
 
 def _measure(kind: str, latency_s: float, budget: float, *, rounds: int) -> Measurement:
-    calls = 200 if latency_s < 0.001 else 20
+    calls = 200 if latency_s < 0.001 else 20 if latency_s < 0.01 else 4
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        model = "actors.instruments.scpi:PowerSupplyModel"
-        specs = [
-            SimSpec(
-                model=model,
-                host="pty" if kind == "serial" else "tcp",
-                link=str(folder / f"port{number}") if kind == "serial" else None,
-                latency_s=latency_s,
-            )
-            for number in range(2)
-        ]
-        sim = stack.enter_context(BlockingSimProcess(specs))
-        ours, theirs = sim.addresses
+        ours, theirs = _devices(kind, 2, latency_s, stack)
         ask = _blocking_client(kind, theirs, stack)
         times = trio.run(_interleave, ours, ask, rounds, calls)
     return Measurement(
@@ -64,6 +65,37 @@ def _measure(kind: str, latency_s: float, budget: float, *, rounds: int) -> Meas
         budget=budget,
         n=rounds * calls,
     )
+
+
+def _together(kind: str, *, rounds: int) -> Measurement:
+    """Measure an exchange on each of several buses at once, against one on one of them."""
+    with ExitStack() as stack:
+        addresses = _devices(kind, _BUSES, _TOGETHER_S, stack)
+        times = trio.run(_interleave_buses, addresses, rounds)
+    return Measurement(
+        name=f"{kind}, {_BUSES} buses at once, device latency {_TOGETHER_S * 1e3:g} ms",
+        value=times["all"],
+        unit="us",
+        ratio=times["all"] / times["one"],
+        against="one bus",
+        budget=1.25,
+        n=rounds,
+    )
+
+
+def _devices(kind: str, count: int, latency_s: float, stack: ExitStack) -> Sequence[str]:
+    """Start so many simulated power supplies in a process of their own."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    specs = [
+        SimSpec(
+            model="actors.instruments.scpi:PowerSupplyModel",
+            host="pty" if kind == "serial" else "tcp",
+            link=str(folder / f"port{number}") if kind == "serial" else None,
+            latency_s=latency_s,
+        )
+        for number in range(count)
+    ]
+    return stack.enter_context(BlockingSimProcess(specs)).addresses
 
 
 def _blocking_client(kind: str, address: str, stack: ExitStack) -> Callable[[], bytes]:
@@ -89,28 +121,51 @@ def _blocking_client(kind: str, address: str, stack: ExitStack) -> Callable[[], 
 async def _interleave(
     address: str, ask: Callable[[], bytes], rounds: int, calls: int
 ) -> dict[str, float]:
-    parsed = parse_address(address)
-    profile = default_profile(parsed)
-    events = Events()
-    transport = make_transport(parsed, framing=Lines(), profile=profile)
-    bus = Bus("bus", transport, profile, events=events, sequence=itertools.count(1))
-    psu = PowerSupply("psu", bus)
-    bus.attach(psu)
-    plan = psu.read_plan(PowerSupply.voltage)
-
-    async def through_bus() -> None:
-        ticket = await bus.submit(psu, plan, watch_deadline=False)
-        await ticket.outcome()
-
     async def blocking() -> None:
         ask()
 
-    cases: dict[str, Call] = {"bus": through_bus, "blocking": blocking}
+    async with _running([address]) as (through_bus,):
+        cases: dict[str, Call] = {"bus": through_bus, "blocking": blocking}
+        return await interleave(cases, rounds=rounds, calls=calls)
+
+
+async def _interleave_buses(addresses: Sequence[str], rounds: int) -> dict[str, float]:
+    async with _running(addresses) as asks:
+
+        async def everybody() -> None:
+            async with trio.open_nursery() as nursery:
+                for ask in asks:
+                    nursery.start_soon(ask)
+
+        cases: dict[str, Call] = {"one": asks[0], "all": everybody}
+        return await interleave(cases, rounds=rounds, calls=2)
+
+
+@asynccontextmanager
+async def _running(addresses: Sequence[str]) -> AsyncGenerator[Sequence[Call]]:
+    """Run a bus for each address; give a call for each that makes one exchange on it."""
+    events = Events()
+    asks: list[Call] = []
     async with trio.open_nursery() as nursery:
-        up = trio.Event()
-        nursery.start_soon(bus.run, up.set)
-        await up.wait()
-        await through_bus()
-        times = await interleave(cases, rounds=rounds, calls=calls)
+        for number, address in enumerate(addresses):
+            parsed = parse_address(address)
+            profile = default_profile(parsed)
+            transport = make_transport(parsed, framing=Lines(), profile=profile)
+            bus = Bus(
+                f"bus{number}", transport, profile, events=events, sequence=itertools.count(1)
+            )
+            psu = PowerSupply(f"psu{number}", bus)
+            bus.attach(psu)
+            up = trio.Event()
+            nursery.start_soon(bus.run, up.set)
+            await up.wait()
+            asks.append(partial(_ask, bus, psu, psu.plan(PowerSupply.voltage)))
+        for ask in asks:
+            await ask()
+        yield asks
         nursery.cancel_scope.cancel()
-    return times
+
+
+async def _ask(bus: Bus, psu: PowerSupply, plan: Plan[Any]) -> None:
+    ticket = await bus.submit(psu, plan, watch_deadline=False)
+    await ticket.outcome()
