@@ -1,4 +1,4 @@
-"""How late polls begin at 1 kHz, against a loop around `time.sleep` beside the same writer."""
+"""How late polls begin, against plain loops beside the same writer."""
 
 from __future__ import annotations
 
@@ -8,58 +8,90 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 import trio
+from attrs import define, field
 
 from actors import Sample, SampleKey
 from recorder import SqliteSink, pipe, record
 
 from .report import Measurement, percentile
 
-RATE_HZ: Final = 1000.0
+RATES_HZ: Final = (10.0, 100.0, 1000.0, 2000.0)
+HELD_HZ: Final = 1000.0
+"""The rate that has a budget, while SQLite is written."""
+
 FLUSH_S: Final = 0.25
 
 
+@define
+class _Lateness:
+    """How late each slot began, in seconds; and how many slots were owed and missed."""
+
+    late_s: list[float] = field(factory=list[float])
+    slots: int = 0
+    missing: int = 0
+
+    def add(self, late_s: Sequence[float], slots: int, missing: int) -> None:
+        self.late_s += late_s
+        self.slots += slots
+        self.missing += missing
+
+
 def run(*, quick: bool) -> Iterable[Measurement]:
-    """Take turns, a second each, so that a slow moment of the machine meets both."""
-    rounds, seconds = (4, 1.0) if quick else (10, 2.0)
-    ours: list[float] = []
-    sleep: list[float] = []
-    slots = missing = 0
+    """Take turns, so that a slow moment of the machine meets all."""
+    for rate_hz in RATES_HZ:
+        for writing in (False, True):
+            held = writing and rate_hz == HELD_HZ
+            rounds, seconds = (10, 2.0) if held and not quick else (4, 1.0)
+            yield from _measure(rate_hz, seconds, rounds, writing=writing, held=held)
+
+
+def _measure(
+    rate_hz: float, seconds: float, rounds: int, *, writing: bool, held: bool
+) -> Iterable[Measurement]:
+    loops = {"a time.sleep loop": _sleep, "a trio.sleep_until loop": _sleep_until}
+    ours = _Lateness()
+    others = {name: _Lateness() for name in loops}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
-            late, owed, missed = trio.run(_record, Path(folder) / f"{number}.sqlite", seconds)
-            ours += late
-            slots += owed
-            missing += missed
-            sleep += _sleep(Path(folder) / f"{number}-sleep.sqlite", seconds)
+            path = Path(folder) / f"{number}.sqlite" if writing else None
+            ours.add(*trio.run(_record, path, rate_hz, seconds))
+            for place, (name, loop) in enumerate(loops.items()):
+                path = Path(folder) / f"{number}-{place}.sqlite" if writing else None
+                late_s = _beside_writer(path, rate_hz, seconds, loop)
+                behind = sum(each_s >= 1 / rate_hz for each_s in late_s)
+                others[name].add(late_s, len(late_s), behind)
+    case = f"at {rate_hz:g} Hz{', SQLite being written' if writing else ''}"
     for share, budget in ((0.50, 0.6), (0.99, 1.2)):
-        value = percentile(ours, share) * 1e6
+        value_s = percentile(ours.late_s, share)
+        for name, other in others.items():
+            yield Measurement(
+                name=f"recorder lateness {case}, p{share * 100:.0f}",
+                value=value_s * 1e6,
+                unit="us",
+                ratio=value_s / percentile(other.late_s, share),
+                against=name,
+                budget=budget if held and name == "a time.sleep loop" else None,
+                n=ours.slots,
+            )
+    yield Measurement(
+        name=f"recorder slots missed {case}",
+        value=ours.missing / ours.slots * 100,
+        unit="%",
+        budget=1.0 if held else None,
+        n=ours.slots,
+    )
+    for name, other in others.items():
         yield Measurement(
-            name=f"recorder lateness at 1 kHz, p{share * 100:.0f}",
-            value=value,
-            unit="us",
-            ratio=value / (percentile(sleep, share) * 1e6),
-            against="a time.sleep loop",
-            budget=budget,
-            n=len(ours),
+            name=f"{name} {case}, a slot or more behind",
+            value=other.missing / other.slots * 100,
+            unit="%",
+            n=other.slots,
         )
-    yield Measurement(
-        name="recorder slots missed at 1 kHz",
-        value=missing / slots * 100,
-        unit="%",
-        budget=1.0,
-        n=slots,
-    )
-    behind = sum(late_s >= 1 / RATE_HZ for late_s in sleep)
-    yield Measurement(
-        name="time.sleep loop, a slot or more behind",
-        value=behind / len(sleep) * 100,
-        unit="%",
-        n=len(sleep),
-    )
 
 
 class _Instant:
@@ -90,15 +122,16 @@ class _Instant:
         return (self,)
 
 
-async def _record(path: Path, seconds: float) -> tuple[list[float], int, int]:
+async def _record(
+    path: Path | None, rate_hz: float, seconds: float
+) -> tuple[list[float], int, int]:
     source = _Instant()
-    async with (
-        SqliteSink(path) as sink,
-        record(
-            source, parameters=["volt"], rate_hz=RATE_HZ, duration=seconds, buffer_size=1024
-        ) as recording,
-    ):
-        await pipe(recording.stream, sink, flush_s=FLUSH_S)
+    async with AsyncExitStack() as stack:
+        sinks = [] if path is None else [await stack.enter_async_context(SqliteSink(path))]
+        recording = await stack.enter_async_context(
+            record(source, parameters=["volt"], rate_hz=rate_hz, duration=seconds, buffer_size=1024)
+        )
+        await pipe(recording.stream, *sinks, flush_s=FLUSH_S)
     summary = recording.summary
     started_at = summary.started_at
     if started_at is None:
@@ -106,31 +139,51 @@ async def _record(path: Path, seconds: float) -> tuple[list[float], int, int]:
     begin_s = started_at.timestamp()
     since_s = [at_s - begin_s for at_s in source.asked_s]
     # No poll begins before its target; the beginning is known to a microsecond.
-    late = [at_s - math.floor(at_s * RATE_HZ + 0.01) / RATE_HZ for at_s in since_s]
-    return late, summary.samples_expected, summary.samples_missing
+    late_s = [at_s - math.floor(at_s * rate_hz + 0.01) / rate_hz for at_s in since_s]
+    return late_s, summary.samples_expected, summary.samples_missing
 
 
-def _sleep(path: Path, seconds: float) -> list[float]:
-    """Return how late a plain loop is, with a writer thread beside it."""
+_Loop = Callable[[float, int, Callable[[], None]], list[float]]
+
+
+def _beside_writer(path: Path | None, rate_hz: float, seconds: float, loop: _Loop) -> list[float]:
+    """Return how late a plain loop is, with a writer thread beside it if there is a path."""
     written: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
+    writer = threading.Thread(target=trio.run, args=(_write, path, written))
+    if path is not None:
+        writer.start()
+    late_s = loop(rate_hz, int(seconds * rate_hz), lambda: written.put(_sample()))
+    written.put(None)
+    if path is not None:
+        writer.join()
+    return late_s
 
-    def write() -> None:
-        trio.run(_write, path, written)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    late: list[float] = []
+def _sleep(rate_hz: float, slots: int, work: Callable[[], None]) -> list[float]:
+    late_s: list[float] = []
     begin_s = time.monotonic() + 0.01
-    for slot in range(int(seconds * RATE_HZ)):
-        target_s = begin_s + slot / RATE_HZ
+    for slot in range(slots):
+        target_s = begin_s + slot / rate_hz
         wait_s = target_s - time.monotonic()
         if wait_s > 0:
             time.sleep(wait_s)
-        late.append(time.monotonic() - target_s)
-        written.put(_sample())
-    written.put(None)
-    writer.join()
-    return late
+        late_s.append(time.monotonic() - target_s)
+        work()
+    return late_s
+
+
+def _sleep_until(rate_hz: float, slots: int, work: Callable[[], None]) -> list[float]:
+    async def main() -> list[float]:
+        late_s: list[float] = []
+        begin_s = trio.current_time() + 0.01
+        for slot in range(slots):
+            target_s = begin_s + slot / rate_hz
+            await trio.sleep_until(target_s)
+            late_s.append(trio.current_time() - target_s)
+            work()
+        return late_s
+
+    return trio.run(main)
 
 
 async def _write(path: Path, samples: queue.SimpleQueue[Sample | None]) -> None:

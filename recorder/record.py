@@ -37,6 +37,9 @@ from .slots import Feed, Poll, SlotBook
 from .source import Partition, Partitioned, PollSource, SourcePartition, Watched, partitions_of
 from .summary import AcquisitionSummary, Ledger
 
+LEAD_S: Final = 0.01
+"""How long after the call the first slot begins, in seconds; at once under a virtual clock."""
+
 GRACE_S: Final = 1.0
 """How long polls begun in time may outlast the last slot: one period, but at most this."""
 
@@ -208,8 +211,10 @@ class _Recorder:
         self._publish = options.observer
         self._complaints = Complaints(self._publish)
         self._clock = current_clock()
-        self._origin_s = self._clock.now_s()
-        ledger.started_utc_ns = self._clock.utc_ns()
+        # Starting the tasks must not make the first slots late.
+        lead_s = 0.0 if self._clock.virtual else LEAD_S
+        self._origin_s = self._clock.now_s() + lead_s
+        ledger.started_utc_ns = self._clock.utc_ns() + round(lead_s * 1e9)
         self._busy = 0
         self._reason = ""
         self._over = trio.Event()
