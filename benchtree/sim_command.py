@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,8 +123,9 @@ def _complain(report: Report, file: Path, hours: float, faults: str, plan: Path 
     if len(report.violations) > SHOWN:
         lines.append(f"and {len(report.violations) - SHOWN} more")
     lines += ["the last of the trace:", *report.last]
-    what = f"--faults {faults}" if plan is None else f"--plan {plan}"
+    what = f"--faults {faults}" if plan is None else f"--plan {shlex.quote(str(plan))}"
+    where = shlex.quote(str(file))
     lines.append(
-        f"replay it with: benchtree sim {file} --hours {hours:g} --seed {report.seed} {what}"
+        f"replay it with: benchtree sim {where} --hours {hours} --seed {report.seed} {what}"
     )
     sys.stderr.write("".join(f"benchtree: {line}\n" for line in lines))

@@ -10,6 +10,8 @@ from actors import RefusedError
 from actors.instruments.scpi import PowerSupply, PowerSupplyModel, TemperatureController
 from benchtree.faultplan import FaultKind, FaultPlan, PlannedFault
 from benchtree.simulate import Bench
+from tools import ROOT
+from tools.check_snippets import snippets
 
 pytest_plugins = ("pytester",)
 
@@ -126,6 +128,17 @@ def test_failure_says_how_to_replay(pytester: pytest.Pytester, failing: str) -> 
     result.stdout.fnmatch_lines(["*#1 psu.voltage COMPLETED*"])
     again = pytester.runpytest("-o", "trio_mode=true", f"{path.name}::test_it[seed2]")
     again.assert_outcomes(failed=1)
+
+
+def test_documented_test_is_short(pytester: pytest.Pytester) -> None:
+    """A test of three instruments and an unplug, as the manual prints it, is 20 lines at most."""
+    page = (ROOT / "docs" / "simulation.md").read_text(encoding="utf-8")
+    saved = {each.direction: each.text for each in snippets(page)}
+    for name in ("bench.toml", "test_bench.py"):
+        pytester.path.joinpath(name).write_text(saved[name], encoding="utf-8")
+    assert len(saved["test_bench.py"].splitlines()) <= 20
+    assert saved["bench.toml"].count("[instrument.") == 3
+    pytester.runpytest("-o", "trio_mode=true", "test_bench.py").assert_outcomes(passed=20)
 
 
 def test_needs_async(pytester: pytest.Pytester) -> None:
