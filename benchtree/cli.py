@@ -91,6 +91,7 @@ def run(
     verbose: bool = False,
     wait: Annotated[bool, Parameter(negative=())] = False,
     priority: int | None = None,
+    watch_loop: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run a bench until Ctrl-C, and record.
 
@@ -104,6 +105,7 @@ def run(
         wait: Wait for ports that other trees have, and say who has them.
         priority: How important this tree is among those of the machine: with --wait, one of a
             lower priority hands its port over, everything on it safe.
+        watch_loop: Report each time a task holds all others up for more than 10 ms.
     """
     if for_s is not None and not 0.0 < for_s < float("inf"):
         return _complain(f"benchtree: --for is {for_s:g}; it must be above 0 seconds", USAGE)
@@ -130,6 +132,7 @@ def run(
             runs=runs,
             plain=plain or not console.is_terminal,
             verbose=verbose,
+            watch_loop=watch_loop,
         )
     )
     _report(result, console)
@@ -198,6 +201,7 @@ async def _run(
     runs: Path,
     plain: bool,
     verbose: bool,
+    watch_loop: bool,
 ) -> RunResult:
     async with open_logbook(to_stderr=plain, verbose=verbose) as logbook:
         return await run_bench(
@@ -207,6 +211,7 @@ async def _run(
             runs_root=runs,
             observer=EventLog(),
             logbook=logbook,
+            watch_loop=watch_loop,
             watch=None if plain else partial(show, console=console, logbook=logbook),
         )
 

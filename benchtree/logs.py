@@ -40,10 +40,14 @@ from actors import (
     SafeStateFailed,
     SafeStateOwed,
     SettingsRestored,
+    StateDrifted,
+    StatusFault,
     SupervisorGaveUp,
     current_clock,
 )
 from recorder import JournalFailed, JournalRestored, ReadsFailed, SourceLost, SourceReturned
+
+from .loop_watch import LoopHeldUp
 
 QUIET_S: Final = 10.0
 """How long a repeated failure is only counted, in seconds."""
@@ -236,6 +240,8 @@ def _level(event: Event) -> int:
         case BreakerChanged() | BusLost() | InstrumentQuarantined() | SafeStateOwed():
             return logging.WARNING
         case ChildRestarting() | ChildOverdue() | JournalRestored():
+            return logging.WARNING
+        case StateDrifted() | StatusFault() | LoopHeldUp():
             return logging.WARNING
         case (
             JournalFailed()

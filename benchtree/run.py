@@ -15,7 +15,7 @@ import signal
 import threading
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -55,6 +55,7 @@ from transports import PortOwnedError, TransportError
 
 from .config import Config
 from .logs import Logbook
+from .loop_watch import watching_loop
 from .opening import open_tree
 from .run_events import EVENTS_FILE, EventFile
 from .sinks import SINKS
@@ -109,9 +110,10 @@ class BenchRun:
         stopping: Why the run is coming to its end, or "".
     """
 
-    def __init__(self, config: Config, run: Run) -> None:
+    def __init__(self, config: Config, run: Run, *, watch_loop: bool = False) -> None:
         """Show a run whose tree is not open yet."""
         self.config = config
+        self._watch_loop = watch_loop
         self.path = run.path
         self.tree: Tree | None = None
         self.recordings: dict[str, Recording[Sequence[Sample]]] = {}
@@ -199,10 +201,12 @@ class BenchRun:
                 self._open_journal() as journal,
                 open_tree(self.config.tree, sim=sim, observer=observe, journal=journal) as tree,
             ):
+                watching = watching_loop(tree.events.publish) if self._watch_loop else nullcontext()
                 self.tree = tree
                 try:
                     if self._signal is None:  # it may have come before the tree took signals
-                        await self._work(tree, recordings, for_s, beside)
+                        with watching:
+                            await self._work(tree, recordings, for_s, beside)
                 finally:
                     self._note_stop(tree)
         except SystemExit as leaving:
@@ -455,6 +459,7 @@ async def run_bench(
     logbook: Logbook | None = None,
     watch: Callable[[BenchRun], Awaitable[None]] | None = None,
     beside: Callable[[Tree], Awaitable[None]] | None = None,
+    watch_loop: bool = False,
 ) -> RunResult:
     """Run a configured bench until its time is up or a signal stops it.
 
@@ -470,6 +475,7 @@ async def run_bench(
         logbook: Its lines are kept in the run's folder too.
         watch: Shows the run while it goes on; cancelled at its end.
         beside: Runs beside the recordings and is cancelled at their end.
+        watch_loop: Publish a `LoopHeldUp` event whenever a task holds the others up.
 
     Raises:
         RunError: The run's folder cannot be made.
@@ -489,7 +495,7 @@ async def run_bench(
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunError(f"no run folder can be made in {runs_root}: {reason}") from error
-    bench = BenchRun(config, run)
+    bench = BenchRun(config, run, watch_loop=watch_loop)
     if logbook is not None:
         logbook.keep_in(run.path / LOG_FILE)
     async with trio.open_nursery() as nursery:

@@ -32,7 +32,10 @@ from actors import (
     SafeStateFailed,
     SafeStateOwed,
     SafeStateReached,
+    StateDrifted,
+    StatusFault,
     SupervisorGaveUp,
+    WriteResolved,
     current_clock,
 )
 from recorder import (
@@ -72,7 +75,10 @@ _KEPT: Final = (
     SeriesRemoved,
     SourceLost,
     SourceReturned,
+    StateDrifted,
+    StatusFault,
     SupervisorGaveUp,
+    WriteResolved,
 )
 _WAITING: Final = 10_000
 

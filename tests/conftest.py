@@ -1,15 +1,25 @@
 """What every test run shares: it says which tests it left out, and why."""
 
+import inspect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import pytest
+import trio
+
+from benchtree.loop_watch import LONGEST_S, LoopWatch
 
 REASONS = {
     "heavy": "need an extra or a Debian package; `make test-all` runs them",
     "soak": "run for many minutes; `make soak` runs them",
     "hardware": "need a real instrument; select them with `pytest -m hardware`",
 }
+
+
+SHOWN = 3
+"""How many of the slowest steps of the event loop a report names."""
 
 
 class LeftOut:
@@ -32,6 +42,44 @@ class LeftOut:
                 terminalreporter.write_line(f"left out: {count} marked {marker}: {reason}")
 
 
+class LoopHealth:
+    """Watches the event loop of every test; what is slow is reported, and fails nothing."""
+
+    def __init__(self) -> None:
+        self._slow: list[tuple[float, str, str]] = []
+
+    def run(
+        self,
+        test: str,
+        function: Callable[..., Any],
+        instruments: Iterable[trio.abc.Instrument] = (),
+        **more: Any,
+    ) -> object:
+        """Run a test as `trio.run` does, watched."""
+
+        def note(task: str, took_s: float) -> None:
+            self._slow.append((took_s, task, test))
+
+        return trio.run(function, instruments=[*instruments, LoopWatch(note)], **more)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: Sequence[pytest.Item]) -> None:
+        """Have each async test run under watch."""
+        for item in items:
+            if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+                run = partial(self.run, item.nodeid)
+                item.add_marker(pytest.mark.trio(run=run), append=False)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Name the tasks that held the event loop up for longest."""
+        for took_s, task, test in sorted(self._slow, reverse=True)[:SHOWN]:
+            terminalreporter.write_line(f"event loop held up for {took_s:.3f} s: {task} ({test})")
+        if len(self._slow) > SHOWN:
+            rest = len(self._slow) - SHOWN
+            terminalreporter.write_line(f"and {rest} times more for over {LONGEST_S:g} s")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Count the deselected tests of this run."""
     config.pluginmanager.register(LeftOut(), "left-out")
+    config.pluginmanager.register(LoopHealth(), "loop-health")
