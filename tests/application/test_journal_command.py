@@ -28,6 +28,7 @@ name = "cell-3"
 journal = "{detail}"
 [bus.supply]
 address = "tcp://192.0.2.17:5025"
+reconcile = {{ every_s = 0 }}
 [instrument.psu]
 bus = "supply"
 driver = "scpi.power_supply"
