@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from . import ask, cadence, exchange, fleet, inbox, restart, scale, simulate, sinks
+from . import ask, cadence, exchange, fleet, inbox, journal, restart, scale, simulate, sinks
 from .report import Measurement
 
 
@@ -23,6 +23,7 @@ BENCHMARKS: Final[Mapping[str, _Benchmark]] = {
     "fleet": fleet.run,
     "cadence": cadence.run,
     "sinks": sinks.run,
+    "journal": journal.run,
     "scale": scale.run,
     "restart": restart.run,
     "simulate": simulate.run,

@@ -33,9 +33,11 @@ from actors.instruments.scpi import (
 from recorder import (
     AcquisitionSummary,
     CsvSink,
+    Journal,
     OverflowPolicy,
     Recording,
     SqliteSink,
+    open_journal,
     pipe,
     record,
 )
@@ -81,6 +83,7 @@ __all__ = [
     "FlowMeter",
     "Identity",
     "Instrument",
+    "Journal",
     "Mistake",
     "Multimeter",
     "Observer",
@@ -103,6 +106,7 @@ __all__ = [
     "Tree",
     "TreeSpec",
     "load_config",
+    "open_journal",
     "open_tree",
     "pipe",
     "record",
