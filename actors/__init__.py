@@ -15,6 +15,7 @@ from .command import (
     Outcome,
     Plan,
     Priority,
+    Readback,
 )
 from .errors import (
     ActorError,
