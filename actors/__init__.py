@@ -72,7 +72,7 @@ from .events import (
     SupervisorGaveUp,
     WriteResolved,
 )
-from .faults import Cause, Fault, FaultClass
+from .faults import IDENTITY_MISMATCH, Cause, Fault, FaultClass
 from .inbox import Inbox, InboxFullError, Lane
 from .instrument import Directive, Instrument
 from .journal import (
@@ -122,6 +122,7 @@ from .validation import Limits
 __all__ = [
     "COLUMNS",
     "GRACE_S",
+    "IDENTITY_MISMATCH",
     "TRANSITIONS",
     "TTL_S",
     "Acknowledge",

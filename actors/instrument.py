@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -62,6 +63,13 @@ class Instrument(ABC):
         scheme: The scheme of the only addresses it can be at, or None for any bus of bytes.
         parts: The drivers of its parts, by the last word of their names, where each is an
             instrument of its own; see `made_parts`.
+        recognised_at: How a serial port is set up, the likeliest first, when it is asked
+            whether one of these is on it; see `recognise`. A driver for which it is empty
+            takes no part in looking for instruments.
+        recognised_units: Which units are asked for beside the default one where several
+            share a line.
+        known_models: Fits the models that it is the right driver for, of all that the
+            driver it derives from recognises; None where a model's name does not say.
     """
 
     protocol: ClassVar[str] = ""
@@ -75,6 +83,9 @@ class Instrument(ABC):
     wearing: ClassVar[frozenset[str]] = frozenset()
     scheme: ClassVar[str | None] = None
     parts: ClassVar[Mapping[str, type[Instrument]]] = {}
+    recognised_at: ClassVar[Sequence[SerialSettings]] = ()
+    recognised_units: ClassVar[Sequence[str]] = ()
+    known_models: ClassVar[re.Pattern[str] | None] = None
 
     parameters: ClassVar[Mapping[str, Parameter[Any]]] = {}
     """The driver's settings and readings by name, inherited ones included."""
@@ -217,6 +228,14 @@ class Instrument(ABC):
 
         None where there is no such query now; the line is drained then.
         """
+
+    def recognise(self) -> Script[Identity]:
+        """Ask an unknown device who it is, in the quickest way that is harmless to any other.
+
+        What does not answer as asked is not one of these. By default that of `identify`; a
+        driver whose `identify` takes long, or changes anything, overrides it.
+        """
+        return self.identify()
 
     def following(
         self, directive: Directive[Any], instance: int

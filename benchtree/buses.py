@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 import trio
-from attrs import define, evolve
+from attrs import define
 
 from actors import Bus, BusAwaited, Events, Instrument, LeaseBook, Ledger, current_clock
 from transports import (
@@ -21,7 +21,6 @@ from transports import (
     EchoModel,
     Framing,
     HostedTransport,
-    Lines,
     MemoryHost,
     Owner,
     Resync,
@@ -32,7 +31,6 @@ from transports import (
     await_port,
     canonical_key,
     claim,
-    default_profile,
     make_board_transport,
     make_transport,
     parse_address,
@@ -40,6 +38,7 @@ from transports import (
 )
 
 from .emulator import BoardEmulator
+from .lines import plan_line
 from .spec import BusSpec, InstrumentSpec, TreeSpec
 
 
@@ -158,24 +157,9 @@ class Buses:
         """
         if spec.name in self._entries:
             raise ValueError(f"a bus named {spec.name} exists already")
-        address = parse_address(spec.address)
         drivers = [each.driver for each in instruments]
-        for driver in drivers:
-            problem = scheme_problem(driver, address)
-            if problem is not None:
-                raise ValueError(f"{spec.name}: {problem}")
-        usual = (each.profiles.get(address.scheme) for each in drivers)
-        profile = spec.profile or next(filter(None, usual), default_profile(address))
-        if address.scheme == "serial" and "?" not in spec.address:
-            settings = (each.serial_settings for each in drivers)
-            address = evolve(address, options=next(filter(None, settings), address.options))
-        framings = {each.driver.framing for each in instruments} or {Lines()}
-        if len(framings) > 1:
-            raise ValueError(f"{spec.name}: the drivers on one bus frame their replies differently")
-        framing = framings.pop()
-        hosting = next((each.hosting for each in drivers), None)
-        if any(each.hosting is not hosting for each in drivers):
-            raise ValueError(f"{spec.name}: one bus is driven by one library")
+        plan = plan_line(spec, drivers)
+        address, profile, framing, hosting = plan.address, plan.profile, plan.framing, plan.hosting
         key = await self._key(address)
         if (other := self._at(key)) is not None:
             raise ValueError(f"{spec.name}: {spec.address} is the port of {other.bus.name} already")
@@ -378,15 +362,6 @@ class Buses:
             return stream if stage is None else stage.wrap(name, stream)
 
         return connect
-
-
-def scheme_problem(driver: type[Instrument], address: Address) -> str | None:
-    """Return why a driver cannot be at an address, and what would be right; None if it can."""
-    if driver.scheme is not None and address.scheme != driver.scheme:
-        return f"{driver.__name__} is not at {address}; write {driver.scheme}://HOST"
-    if driver.scheme is None and address.board is not None:
-        return f"{driver.__name__} cannot talk to a Red Pitaya; the driver for it is red_pitaya"
-    return None
 
 
 def _lent_key(lent: Transport) -> str:

@@ -21,10 +21,12 @@ from actors import describe
 
 from .config import Config, check_simulation, load_config
 from .demo import DEMO_S, run_demo
+from .doctor_command import doctor
 from .journal_command import journal
 from .logs import EventLog, open_logbook
 from .looking import register
 from .mistakes import ConfigError
+from .ports_command import ports
 from .run import FAILED, OK, RunError, RunResult, run_bench
 from .sim_command import sim
 from .view import branches, show, summary_table, tally
@@ -53,6 +55,8 @@ app: Final = App(
 register(app)
 app.command(sim)
 app.command(journal)
+app.command(ports)
+app.command(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,8 +30,8 @@ from transports import (
     parse_address,
 )
 
-from .buses import scheme_problem
 from .drivers import UnknownDriverError, driver_names, find_driver
+from .lines import scheme_problem
 from .locate import KeyPath, line_of, locate, show_path
 from .mistakes import ConfigError, Mistake, suggest
 from .sinks import SINKS

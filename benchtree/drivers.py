@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
@@ -18,6 +19,7 @@ from actors.instruments.red_pitaya import RedPitaya
 from actors.instruments.scpi import (
     Multimeter,
     PowerSupply,
+    ScpiInstrument,
     SignalGenerator,
     TemperatureController,
 )
@@ -37,6 +39,7 @@ BUILT_IN: Final[Mapping[str, type[Instrument]]] = {
     "alicat.pressure_meter": PressureMeter,
     "alicat.pressure_controller": PressureController,
     "red_pitaya": RedPitaya,
+    "scpi": ScpiInstrument,
     "scpi.power_supply": PowerSupply,
     "scpi.multimeter": Multimeter,
     "scpi.signal_generator": SignalGenerator,
@@ -76,6 +79,42 @@ def find_driver(name: str) -> type[Instrument]:
     if not (isinstance(loaded, type) and issubclass(loaded, Instrument)):
         raise UnknownDriverError(f"{announced.value} is not an Instrument, as a driver must be")
     return loaded
+
+
+def name_of(driver: type[Instrument]) -> str:
+    """Return the name of a driver in configurations, or its class's if it has none."""
+    return next((name for name, each in BUILT_IN.items() if each is driver), driver.__name__)
+
+
+def recognising() -> Mapping[str, type[Instrument]]:
+    """Return by name the drivers that can tell whether an unknown device is theirs.
+
+    Of those that ask the same way, the one with the shortest name stands for all. A driver
+    of another package that cannot be loaded is left out; `find_driver` says why.
+    """
+    asked: dict[object, str] = {}
+    found: dict[str, type[Instrument]] = {}
+    for name in sorted(driver_names(), key=lambda each: (len(each), each)):
+        with suppress(UnknownDriverError):
+            driver = find_driver(name)
+            if not driver.recognised_at:
+                continue
+            way = driver.recognise, driver.recognised_at
+            if asked.setdefault(way, name) == name:
+                found[name] = driver
+    return found
+
+
+def best_driver(name: str, model: str | None) -> str:
+    """Return the driver that fits a model best, of those derived from the one that knew it."""
+    base = find_driver(name)
+    for each in driver_names():
+        with suppress(UnknownDriverError):
+            driver = find_driver(each)
+            known = driver.known_models
+            if known is not None and issubclass(driver, base) and known.fullmatch(model or ""):
+                return each
+    return name
 
 
 def _announced() -> Mapping[str, EntryPoint]:

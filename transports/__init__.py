@@ -33,7 +33,7 @@ from .hosted import HostedStream, HostedTransport, Hosting
 from .line_state import IllegalLineStepError, LineEvent, LineState, advance
 from .lookup import resolve_key
 from .opening import default_profile, make_board_transport, make_transport
-from .owner import Owner, OwnerNote, OwnerState, claim, look
+from .owner import Owner, OwnerNote, OwnerState, claim, look, owner_of
 from .profile import (
     GATEWAY,
     GPIB,
@@ -50,6 +50,7 @@ from .profile import (
 from .pyrpl import REDPITAYA, Emulator, PyrplTransport, pack, unpack
 from .resource import Medium, Resource, is_resource_name, parse_resource
 from .serial import connect_serial
+from .serial_ports import BY_ID, PortUser, SerialPort, list_serial_ports, port_users
 from .sim import (
     BlockingSimProcess,
     DeviceModel,
@@ -68,9 +69,10 @@ from .stream import ByteStream, StreamTransport
 from .tcp import connect_tcp
 from .threaded_serial import READ_WITHIN_S, ThreadedSerialStream
 from .timer import Timer, make_timer
-from .visa import VisaTransport
+from .visa import VisaTransport, list_visa_resources
 
 __all__ = [
+    "BY_ID",
     "GATEWAY",
     "GPIB",
     "LAN",
@@ -122,12 +124,14 @@ __all__ = [
     "OwnerState",
     "PeerLostError",
     "PortOwnedError",
+    "PortUser",
     "PyrplTransport",
     "RemoteLine",
     "Reply",
     "ReplyTimeoutError",
     "Resource",
     "Resync",
+    "SerialPort",
     "SerialSettings",
     "Signal",
     "SimLine",
@@ -154,13 +158,17 @@ __all__ = [
     "default_profile",
     "install_clock",
     "is_resource_name",
+    "list_serial_ports",
+    "list_visa_resources",
     "look",
     "make_board_transport",
     "make_timer",
     "make_transport",
+    "owner_of",
     "pack",
     "parse_address",
     "parse_resource",
+    "port_users",
     "resolve_key",
     "serve_pty",
     "serve_tcp",

@@ -197,6 +197,20 @@ class OwnerNote:
         return text
 
 
+def owner_of(key: str) -> OwnerNote | None:
+    """Return who owns a bus now, without claiming it; None where nobody does."""
+    try:
+        fd = os.open(_directory() / _file_name(key), _FLAGS)
+    except OSError:
+        return None
+    try:
+        note = _read(fd)
+        # Whoever releases a bus empties the file; whoever is killed does not.
+        return None if note.pid is None or _lock(fd, shared=True) else note
+    finally:
+        os.close(fd)
+
+
 def look(key: str) -> OwnerNote:
     """Return what the last owner of a bus left in its file, whether it owns it still or not."""
     try:
@@ -304,7 +318,7 @@ def _file_name(key: str) -> str:
     return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.owner"
 
 
-def _lock(fd: int) -> bool:
+def _lock(fd: int, *, shared: bool = False) -> bool:
     """Lock without waiting; return whether that worked. The Windows half is untested."""
     try:
         if sys.platform == "win32":
@@ -312,7 +326,7 @@ def _lock(fd: int) -> bool:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
             os.lseek(fd, 0, os.SEEK_SET)
         else:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

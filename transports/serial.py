@@ -242,7 +242,11 @@ def _errno(error: Exception) -> int:
         return error.errno
     # termios.error is no OSError, but carries the same two arguments.
     first = error.args[0] if error.args else 0
-    return first if isinstance(first, int) else 0
+    if isinstance(first, int):
+        return first
+    # pyserial puts another's error into its own text, without the number.
+    context = error.__context__
+    return _errno(context) if isinstance(context, Exception) else 0
 
 
 def _windows_errno(error: Exception) -> int:
@@ -264,10 +268,13 @@ def _in_words(error: Exception, path: str, settings: SerialSettings) -> tuple[st
             return reason, ConnectProblem.NO_PERMISSION
         case errno.EAGAIN | errno.EBUSY:
             return "the port is in use by another program", ConnectProblem.IN_USE
+        case errno.EINVAL:
+            reason = f"the port does not take {settings}: {_strerror(error)}"
+            return reason, ConnectProblem.BAD_SETTINGS
         case 0 if isinstance(error, ValueError):
             reason = f"the port does not take {settings}: {error}"
             return reason, ConnectProblem.BAD_SETTINGS
-        case errno.ENOTTY | errno.EISDIR | errno.EINVAL:
+        case errno.ENOTTY | errno.EISDIR:
             reason = f"the port cannot be opened: it is no serial port ({_strerror(error)})"
             return reason, ConnectProblem.NOT_A_PORT
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .listing import list_visa_resources
 from .transport import VisaTransport
 
-__all__ = ["VisaTransport"]
+__all__ = ["VisaTransport", "list_visa_resources"]

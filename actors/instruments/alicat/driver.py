@@ -97,6 +97,10 @@ class Alicat(Instrument):
     wearing: ClassVar[frozenset[str]] = frozenset(
         {"gas", "mass_flow_unit", "setpoint_source", "tare_absolute_pressure", "unit_id"}
     )
+    recognised_at: ClassVar[Sequence[SerialSettings]] = tuple(
+        SerialSettings(baudrate=each) for each in (19_200, 9_600, 38_400, 57_600, 115_200)
+    )
+    recognised_units: ClassVar[Sequence[str]] = tuple("BCDEFGH")
     # What the data frame of such a device must hold, and what it must not.
     needs: ClassVar[Sequence[str]] = ()
     lacks: ClassVar[Sequence[str]] = ()
@@ -193,6 +197,14 @@ class Alicat(Instrument):
             self._raise_rejection(raw)
             self.gases = decode_gases(raw)
         return Identity(MAKER, model, serial, self.firmware)
+
+    def recognise(self) -> Script[Identity]:
+        """Ask for the maker's table (`??M*`) alone. Primer, "Device information"."""
+        raw = yield self._table_exchange("M")
+        self._raise_rejection(raw)
+        rows = decode_maker_table(raw)
+        model, serial, firmware = (last_word(rows.get(row), raw) for row in ("M04", "M05", "M09"))
+        return Identity(MAKER, model, serial, firmware)
 
     def _read_layout(self) -> Generator[Exchange, bytes, None]:
         raw = yield self._table_exchange("D")

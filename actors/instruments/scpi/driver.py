@@ -13,7 +13,7 @@ from actors.instrument import Directive, Instrument
 from actors.member import Identity, Script
 from actors.operation import Acknowledge, Overlap
 from actors.parameter import Action, Assignment, Operation, Parameter
-from transports import Exchange, Framing, Lines
+from transports import Exchange, Framing, Lines, SerialSettings
 
 from .frames import (
     PREPARE,
@@ -61,6 +61,9 @@ class ScpiInstrument(Instrument):
 
     protocol: ClassVar[str] = "scpi"
     framing: ClassVar[Framing] = Lines(b"\n")
+    recognised_at: ClassVar[Sequence[SerialSettings]] = tuple(
+        SerialSettings(baudrate=each) for each in (9_600, 115_200, 19_200, 57_600, 38_400)
+    )
     check_errors: ClassVar[bool] = True
     acknowledge: ClassVar[Acknowledge] = Acknowledge.REPLY
     completion: ClassVar[Acknowledge] = Acknowledge.STATUS_BYTE
@@ -153,14 +156,19 @@ class ScpiInstrument(Instrument):
 
     def identify(self) -> Script[Identity]:
         """Ask `*IDN?`, then empty the error queue of what happened before."""
-        maker, model, serial, firmware = decode_identity(
-            (yield self._query(_IDENTITY, is_identity_reply))
-        )
+        identity = yield from self.recognise()
         if self.check_errors:
             for _ in range(_QUEUE_BOUND):
                 raw = yield self._query(_ERRORS, is_error_reply)
                 if decode_error(raw).kind is ErrorKind.NONE:
                     break
+        return identity
+
+    def recognise(self) -> Script[Identity]:
+        """Ask `*IDN?`, and leave the error queue alone."""
+        maker, model, serial, firmware = decode_identity(
+            (yield self._query(_IDENTITY, is_identity_reply))
+        )
         return Identity(maker, model, serial or None, firmware)
 
     def fence(self, owed: Sequence[Exchange]) -> Exchange | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -33,6 +34,11 @@ class PowerSupply(ScpiInstrument):
 
     safe_state: ClassVar[SafeState] = (output.to(False),)
     model = PowerSupplyModel
+    # Keysight and Agilent, Rigol, Siglent, Keithley, Rohde & Schwarz, and the simulated one.
+    known_models = re.compile(
+        r"(E36[0-9]{2,3}[A-Z]|DP[789][0-9]{2}A?|SPD[0-9]{4}X?|22[0-9]{2}[A-Z]?-[0-9]|"
+        r"HMP[0-9]{4}|NGE1[0-9]{2}|PS30-5).*"
+    )
 
 
 class Multimeter(ScpiInstrument):
@@ -43,6 +49,11 @@ class Multimeter(ScpiInstrument):
     resistance = Reading("MEAS:RES", unit="ohm")
 
     model = MultimeterModel
+    # Keysight and Agilent, Rigol, Siglent, Keithley, and the simulated one.
+    known_models = re.compile(
+        r"(344[0-9]{2}A|3458A|DM30[0-9]{2}E?|SDM30[0-9]{2}X?|MODEL (2000|2100|2110)|DMM6500|"
+        r"DMM7510|MM6).*"
+    )
     reply_within_s: ClassVar[float] = 3.0
 
 
@@ -72,3 +83,4 @@ class TemperatureController(ScpiInstrument):
 
     safe_state: ClassVar[SafeState] = (output.to(False),)
     model = TemperatureControllerModel
+    known_models = re.compile(r"TC1200")

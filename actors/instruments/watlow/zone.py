@@ -63,6 +63,7 @@ class EzZone(Instrument):
     """
 
     default_unit: ClassVar[str | None] = "1"
+    recognised_units: ClassVar[Sequence[str]] = tuple("2345678")
     entries: ClassVar[Mapping[int, Entry]] = ENTRIES
     max_unit: ClassVar[int]
     reply_within_s: ClassVar[float] = 0.5

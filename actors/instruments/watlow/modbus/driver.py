@@ -17,6 +17,7 @@ from actors.instruments.watlow.entries import (
     FAHRENHEIT,
     NO_ERROR,
     PROCESS_VALUE,
+    PROTOCOL,
     SERIAL_NUMBER,
     Entry,
     Kind,
@@ -56,6 +57,9 @@ from .frames import (
 _PLAIN: Final = 2
 _WITH_STATE: Final = 4
 
+_MODBUS: Final = 1057
+"""What a controller says of its protocol when it speaks this one."""
+
 # Neighbouring parameters of the first loop, in numbers that nothing else is read in:
 # mode, active mode and algorithm; both bands, integral and derivative time.
 _FENCES: Final = ((1880, 6), (1890, 8))
@@ -78,6 +82,9 @@ class EzZoneModbus(EzZone):
     protocol: ClassVar[str] = "watlow.modbus"
     framing: ClassVar[Framing] = Measured(reply_length)
     serial_settings: ClassVar[SerialSettings | None] = SerialSettings(baudrate=9_600, parity="E")
+    recognised_at: ClassVar[Sequence[SerialSettings]] = tuple(
+        SerialSettings(baudrate=each, parity="E") for each in (9_600, 19_200, 38_400)
+    )
     max_unit: ClassVar[int] = MAX_UNIT
     low_word_first: ClassVar[bool] = True
 
@@ -165,6 +172,16 @@ class EzZoneModbus(EzZone):
         self.note_loops(None if absent else self.wire_value(CONTROL_MODE, raw))
         return self.identity_of(serial)
 
+    def recognise(self) -> Script[Identity]:
+        """Ask for the protocol, which names itself in a register, and the serial number.
+
+        Other devices on Modbus have other things in these registers.
+        """
+        protocol = self.wire_value(PROTOCOL, (yield self.read(PROTOCOL, 1)))
+        if protocol != _MODBUS:
+            raise ValueError(f"expected the word for Modbus, got {protocol!r}")
+        return self.identity_of(self.wire_value(SERIAL_NUMBER, (yield self.read(SERIAL_NUMBER, 1))))
+
     def fence(self, owed: Sequence[Exchange]) -> Exchange | None:
         """Return a read in a number of registers that is not owed."""
         requests = [each.request for each in owed]
@@ -237,6 +254,7 @@ class EzZoneModbus(EzZone):
 class EzZoneModbusHighWordFirst(EzZoneModbus):
     """An EZ-ZONE PM controller on Modbus RTU that is set up to send the high word first."""
 
+    recognised_at: ClassVar[Sequence[SerialSettings]] = (SerialSettings(parity="E"),)
     low_word_first: ClassVar[bool] = False
 
 

@@ -55,6 +55,7 @@ class EzZoneStandardBus(EzZone):
     protocol: ClassVar[str] = "watlow"
     framing: ClassVar[Framing] = Measured(frame_length, PREAMBLE)
     serial_settings: ClassVar[SerialSettings | None] = SerialSettings(baudrate=38_400)
+    recognised_at: ClassVar[Sequence[SerialSettings]] = (SerialSettings(baudrate=38_400),)
     max_unit: ClassVar[int] = MAX_ADDRESS
 
     @classmethod

@@ -1,0 +1,312 @@
+"""Looking for instruments: every port of the machine at once, each under a hard deadline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+from attrs import define, evolve, field, frozen
+
+from actors import DeviceError, Instrument, current_clock
+from transports import (
+    BY_ID,
+    Address,
+    ConnectError,
+    Owner,
+    PortOwnedError,
+    SerialPort,
+    SerialSettings,
+    TransportError,
+    canonical_key,
+    claim,
+    list_serial_ports,
+    list_visa_resources,
+    owner_of,
+    parse_address,
+    port_users,
+    resolve_key,
+)
+
+from .asking import REPLY_S, Answer, Recognised, ask, recognise, stand_in
+from .drivers import best_driver, find_driver, name_of, recognising
+from .lines import LinePlan, make_line, plan_line
+from .spec import BusSpec, TreeSpec
+
+WITHIN_S: Final = 2.0
+"""How long looking may take at most, in seconds."""
+
+TREE: Final = "benchtree ports"
+"""What others are told who find a port owned while it is looked at."""
+
+# A library or a driver that hangs keeps its thread, and nobody else's.
+_THREADS: Final = trio.CapacityLimiter(256)
+
+
+class Kind(Enum):
+    """What is behind an address."""
+
+    SERIAL = "serial"
+    VISA = "visa"
+    TCP = "tcp"
+
+
+@frozen(kw_only=True)
+class FoundInstrument:
+    """An instrument that answered.
+
+    Attributes:
+        driver: The driver that fits it best.
+        unit: Its unit on a shared line, or None.
+        settings: How its serial port is set up; None where there is none.
+        answer: Who it is.
+    """
+
+    driver: str
+    unit: str | None
+    settings: SerialSettings | None
+    answer: Answer
+
+
+@define(kw_only=True)
+class Place:
+    """Where an instrument can be.
+
+    Attributes:
+        kind: What is behind it.
+        address: What to write into a file, without line settings.
+        port: The serial port, where it is one.
+        bus: The bus of the file that is there, or None.
+        owner_pid: The process that has it, which is why it was not touched; or None.
+        state: What became of looking, in words.
+        instruments: Who answered.
+    """
+
+    kind: Kind
+    address: str
+    port: SerialPort | None = None
+    bus: str | None = None
+    owner_pid: int | None = None
+    state: str = ""
+    instruments: list[FoundInstrument] = field(factory=list[FoundInstrument])
+
+
+async def find_places(
+    tree: TreeSpec | None = None,
+    *,
+    identify: bool = False,
+    folders: Sequence[Path] = (),
+    within_s: float = WITHIN_S,
+) -> tuple[Sequence[Place], str]:
+    """Return the places of this machine and of a tree, and why VISA's are missing, or "".
+
+    Takes little more than `within_s`, whatever hangs.
+
+    Args:
+        tree: Whose buses are looked at too.
+        identify: Whether to ask who is there.
+        folders: Folders with links to serial ports, beside the usual one.
+        within_s: When to stop, in seconds.
+    """
+    deadline_s = trio.current_time() + within_s
+    drivers: Mapping[str, type[Instrument]] = recognising() if identify else {}
+    places: list[Place] = []
+    missing: list[str] = []
+    async with trio.open_nursery() as nursery:
+
+        def visit(place: Place, look: Callable[[Place], Awaitable[None]]) -> None:
+            places.append(place)
+            nursery.start_soon(_look, place, look, deadline_s)
+
+        async def find_visa() -> None:
+            resources, reason = await _visa_resources(deadline_s)
+            missing.append(reason)
+            for each in resources:
+                visit(Place(kind=Kind.VISA, address=f"visa://{each}"), partial(_visa, identify))
+
+        nursery.start_soon(find_visa)
+        buses = _plans(tree)
+        with trio.CancelScope(deadline=deadline_s):
+            ports = await current_clock().run_sync(
+                list_serial_ports, (BY_ID, *folders), limiter=_THREADS, abandon_on_cancel=True
+            )
+            for port in ports:
+                here = _bus_at(port, buses)
+                place = Place(
+                    kind=Kind.SERIAL,
+                    address=f"serial://{port.name}",
+                    port=port,
+                    bus=None if here is None else here[0].name,
+                )
+                visit(place, partial(_serial, drivers, here))
+        for bus, plan in buses:
+            if plan.address.scheme in (Kind.TCP.value, Kind.VISA.value):
+                place = Place(kind=Kind(plan.address.scheme), address=bus.address, bus=bus.name)
+                visit(place, partial(_remote, identify, plan, _driver_on(tree, bus)))
+    return places, missing[0]
+
+
+async def _look(place: Place, look: Callable[[Place], Awaitable[None]], deadline_s: float) -> None:
+    """Look at one place until the deadline, and keep what was found until then."""
+    with trio.CancelScope(deadline=deadline_s) as scope:
+        try:
+            await look(place)
+        except PortOwnedError as error:
+            place.owner_pid = error.pid
+            place.state = error.reason
+        except ConnectError as error:
+            place.state = error.reason
+        except (TransportError, DeviceError, ValueError) as error:
+            place.state = f"no usable answer: {error}"
+    if scope.cancelled_caught and not place.state:
+        place.state = "no answer in time"
+
+
+async def _serial(
+    drivers: Mapping[str, type[Instrument]], here: tuple[BusSpec, LinePlan] | None, place: Place
+) -> None:
+    assert place.port is not None  # noqa: S101 - made with one
+    node = place.port.node
+    if node.startswith("/") and not await trio.Path(node).exists():
+        place.state = "unplugged: its link points nowhere"
+        return
+    address = parse_address(place.address) if here is None else here[1].address
+    if await _taken(place, address):
+        return
+    if not drivers:
+        place.state = "free" if _may_open(node) else "no permission to open it"
+        return
+    found: list[Recognised] = []
+    first: list[tuple[str, SerialSettings]] = []
+    if here is not None:
+        settings = here[1].address.options or SerialSettings()
+        first = [(name, settings) for name in drivers]
+        # Those that tell replies apart as the file's drivers do are asked first.
+        first = [each for each in first if drivers[each[0]].framing == here[1].framing]
+    owner = await _claim(address)
+    try:
+        await recognise(address, drivers, found, first=first)
+    finally:
+        place.instruments = [_named(each) for each in found]
+        place.state = "answers" if found else "nobody answers"
+        owner.release()
+
+
+async def _remote(
+    identify: bool, plan: LinePlan, driver: tuple[type[Instrument], str | None], place: Place
+) -> None:
+    if await _taken(place, plan.address):
+        return
+    await _ask_one(identify, plan, *driver, place)
+
+
+async def _visa(identify: bool, place: Place) -> None:
+    plan = plan_line(BusSpec(name="found", address=place.address), [find_driver("scpi")])
+    if await _taken(place, plan.address):
+        return
+    if identify:
+        await _ask_one(identify, plan, find_driver("scpi"), None, place)
+    else:
+        place.state = "there"
+
+
+async def _ask_one(
+    identify: bool, plan: LinePlan, driver: type[Instrument], unit: str | None, place: Place
+) -> None:
+    """Open a line, and ask who is there if wanted."""
+    profile = evolve(plan.profile, close_within_s=0.1)
+    transport = make_line(evolve(plan, profile=profile))
+    owner = await _claim(plan.address)
+    try:
+        await transport.open()
+        place.state = "open"
+        if identify:
+            instrument = stand_in(driver, transport, profile, unit)
+            answer = await ask(instrument, instrument.recognise(), at_most_s=5.0 * REPLY_S)
+            name = name_of(driver)
+            if place.bus is None:
+                name = best_driver(name, answer.identity.model)
+            place.instruments.append(
+                FoundInstrument(driver=name, unit=unit, settings=None, answer=answer)
+            )
+            place.state = "answers"
+    finally:
+        await transport.aclose()
+        owner.release()
+
+
+async def _claim(address: Address) -> Owner:
+    """Own a bus for as long as it is asked who is there."""
+    key = await resolve_key(address)
+    return await current_clock().run_sync(lambda: claim(key, tree=TREE))
+
+
+async def _taken(place: Place, address: Address) -> bool:
+    """Note who has a place, if it is another process or tree: it is left alone."""
+    key = await resolve_key(address)
+    note = await current_clock().run_sync(owner_of, key)
+    if note is not None:
+        place.owner_pid = note.pid
+        place.state = f"in use by tree {note.tree!r} (process {note.pid})"
+        return True
+    if place.port is not None:
+        users = await current_clock().run_sync(port_users, place.port.node)
+        if users:
+            place.owner_pid = users[0].pid
+            place.state = f"in use by {users[0]}"
+            return True
+    return False
+
+
+async def _visa_resources(deadline_s: float) -> tuple[Sequence[str], str]:
+    """Return what VISA finds, or why it finds nothing."""
+    with trio.CancelScope(deadline=deadline_s):
+        try:
+            found = await current_clock().run_sync(
+                list_visa_resources, limiter=_THREADS, abandon_on_cancel=True
+            )
+        except TransportError as error:
+            return (), error.reason
+        return found, ""
+    return (), "the VISA library did not answer in time"
+
+
+def _plans(tree: TreeSpec | None) -> Sequence[tuple[BusSpec, LinePlan]]:
+    if tree is None:
+        return ()
+    return [
+        (bus, plan_line(bus, [each.driver for each in tree.instruments if each.bus == bus.name]))
+        for bus in tree.buses
+    ]
+
+
+def _bus_at(
+    port: SerialPort, buses: Sequence[tuple[BusSpec, LinePlan]]
+) -> tuple[BusSpec, LinePlan] | None:
+    """Return the bus of the file that is on a port, by whatever name it goes there."""
+    key = canonical_key(parse_address(port.name))
+    return next((each for each in buses if canonical_key(each[1].address) == key), None)
+
+
+def _driver_on(tree: TreeSpec | None, bus: BusSpec) -> tuple[type[Instrument], str | None]:
+    """Return how to ask on a bus of the file: as its first instrument is."""
+    instruments = () if tree is None else tree.instruments
+    spec = next(each for each in instruments if each.bus == bus.name)
+    return spec.driver, spec.unit_id or spec.driver.default_unit
+
+
+def _named(found: Recognised) -> FoundInstrument:
+    return FoundInstrument(
+        driver=best_driver(found.driver, found.answer.identity.model),
+        unit=found.unit,
+        settings=found.settings,
+        answer=found.answer,
+    )
+
+
+def _may_open(node: str) -> bool:
+    return not node.startswith("/") or os.access(node, os.R_OK | os.W_OK)

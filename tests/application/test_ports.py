@@ -1,0 +1,229 @@
+"""`benchtree ports`: who is there, found at once, whatever hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchtree.cli import main
+from benchtree.config import load_config
+from tests.application.commands import environment
+from transports import BlockingSimProcess, SimSpec, claim, list_serial_ports, owner_of, port_users
+
+SCPI = "actors.instruments.scpi"
+LIMIT_S = 3.0
+
+
+@pytest.fixture(autouse=True)
+def owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep owner files apart from those of others: numbers of pseudo-terminals come again."""
+    monkeypatch.setenv("BENCHTREE_OWNER_DIR", str(tmp_path / "owners"))
+
+
+@contextmanager
+def served(folder: Path) -> Generator[BlockingSimProcess]:
+    """Serve a power supply, two flow controllers on a line, and a furnace controller."""
+    links = folder / "by-id"
+    links.mkdir()
+    specs = [
+        SimSpec(model=f"{SCPI}:PowerSupplyModel", host="pty", link=str(links / "usb-psu")),
+        SimSpec(
+            model="tests.application.line_models:flow_line", host="pty", link=str(links / "usb-mfc")
+        ),
+        SimSpec(
+            model="tests.application.line_models:furnace_line",
+            host="pty",
+            link=str(links / "usb-furnace"),
+        ),
+    ]
+    with BlockingSimProcess(specs) as process:
+        yield process
+
+
+@contextmanager
+def silent_port(link: Path) -> Generator[int]:
+    """Make a port at which nobody answers; yields the far end."""
+    far, near = os.openpty()
+    try:
+        link.symlink_to(os.ttyname(near))
+        yield far
+    finally:
+        os.close(near)
+        os.close(far)
+
+
+def ports(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run the command and return what it wrote."""
+    assert main(["ports", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def listed(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Return what is listed, by the name of the link or the address."""
+    places = json.loads(ports(*arguments, "--json", capsys=capsys))
+    return {Path(each["address"]).name: each for each in places}
+
+
+def test_three_healthy_and_five_dead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All are told apart within one deadline: nobody who is dead delays the others."""
+    with ExitStack() as stack:
+        stack.enter_context(served(tmp_path))
+        links = tmp_path / "by-id"
+        stack.enter_context(silent_port(links / "usb-silent"))
+        (links / "usb-unplugged").symlink_to("/dev/pts/no-such-node")
+        refused = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        refused_port = refused.getsockname()[1]
+        refused.close()
+        mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        file = tmp_path / "bench.toml"
+        file.write_text(
+            "".join(
+                f'[bus.{name}]\naddress = "tcp://127.0.0.1:{port}"\n'
+                f'[instrument.of_{name}]\nbus = "{name}"\ndriver = "scpi.power_supply"\n'
+                for name, port in (
+                    ("refused", refused_port),
+                    ("mute", mute.getsockname()[1]),
+                    ("full", full.getsockname()[1]),
+                )
+            )
+        )
+        began_s = time.monotonic()
+        found = listed(file, "--identify", "--links", links, capsys=capsys)
+        took_s = time.monotonic() - began_s
+    assert took_s < LIMIT_S
+    psu, flow, furnace = (found[f"usb-{name}"] for name in ("psu", "mfc", "furnace"))
+    assert psu["instruments"][0]["driver"] == "scpi.power_supply"
+    assert psu["instruments"][0]["identity"]["serial"] == "SIM-PS-1"
+    assert [each["unit"] for each in flow["instruments"]] == ["A", "C"]
+    assert flow["instruments"][0]["driver"] == "alicat"
+    assert flow["instruments"][0]["settings"]["baudrate"] == 19_200
+    assert furnace["instruments"][0]["driver"] == "watlow"
+    assert found["usb-silent"]["state"] == "nobody answers"
+    assert found["usb-unplugged"]["state"].startswith("unplugged")
+    states = {each["bus"]: each["state"] for each in found.values() if each["bus"]}
+    assert "refused" in states["refused"]
+    assert "no reply" in states["mute"]
+    assert states["full"] == "no answer in time"
+
+
+def test_tables_for_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `--toml` prints is a bench that `check` accepts, with the identities in it."""
+    with served(tmp_path), silent_port(tmp_path / "by-id" / "usb-silent"):
+        text = ports("--toml", "--links", tmp_path / "by-id", capsys=capsys)
+    file = tmp_path / "found.toml"
+    file.write_text(text)
+    assert "usb-silent: nobody answers" in text
+    assert main(["check", str(file)]) == 0
+    instruments = load_config(file).tree.instruments
+    assert {each.identity.serial for each in instruments} >= {"SIM-PS-1"}
+    assert sorted(str(each.unit_id) for each in instruments) == ["1", "A", "C", "None"]
+    assert all(
+        str(tmp_path / "by-id") in each["address"] for each in tomllib.loads(text)["bus"].values()
+    )
+
+
+def test_a_port_of_another_process_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who owns it is listed with its process, and not one byte is sent there."""
+    code = (
+        "import sys, transports; owner = transports.claim(sys.argv[1], tree='cell-3'); "
+        "print(1, flush=True); input()"
+    )
+    link = tmp_path / "usb-owned"
+    with silent_port(link) as far:
+        os.set_blocking(far, False)
+        with subprocess.Popen(
+            [sys.executable, "-c", code, f"serial://{link.resolve()}"],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            owned = listed("--identify", "--links", tmp_path, capsys=capsys)["usb-owned"]
+            assert owned["owner_pid"] == other.pid
+            assert f"in use by tree 'cell-3' (process {other.pid})" == owned["state"]
+            other.kill()
+        with pytest.raises(BlockingIOError):
+            os.read(far, 1)
+        # Killed, it left its name behind, and owns nothing.
+        assert owner_of(f"serial://{link.resolve()}") is None
+
+
+def test_a_port_that_another_program_has_locked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program that is no tree is named too, where the operating system tells."""
+    code = (
+        "import sys, serial; port = serial.Serial(sys.argv[1], exclusive=True); "
+        "print(1, flush=True); input()"
+    )
+    link = tmp_path / "usb-locked"
+    with (
+        silent_port(link),
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(link)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other,
+    ):
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert [each.pid for each in port_users(str(link))] == [other.pid]
+        locked = listed("--identify", "--links", tmp_path, capsys=capsys)["usb-locked"]
+        assert locked["owner_pid"] == other.pid
+        assert f"process {other.pid}" in locked["state"]
+        other.kill()
+
+
+def test_listing_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without `--identify` no port is opened; the table names link and node."""
+    with silent_port(tmp_path / "usb-free") as far:
+        os.set_blocking(far, False)
+        text = ports("--links", tmp_path, capsys=capsys)
+        line = next(each for each in text.splitlines() if "usb-free" in each)
+        assert str((tmp_path / "usb-free").resolve()) in line
+        assert line.rstrip().endswith("free")
+        with pytest.raises(BlockingIOError):
+            os.read(far, 1)
+
+
+def test_owner_while_it_is_held() -> None:
+    """Looking at an owner neither claims nor frees."""
+    key = "serial:///dev/looked-at"
+    assert owner_of(key) is None
+    with claim(key, tree="cell-3"):
+        note = owner_of(key)
+        assert note is not None
+        assert (note.tree, note.pid) == ("cell-3", os.getpid())
+    assert owner_of(key) is None
+
+
+def test_links_are_listed_once(tmp_path: Path) -> None:
+    """A link to a node stands for it; a file that is no link is none of them."""
+    (tmp_path / "note.txt").touch()
+    with silent_port(tmp_path / "usb-a"):
+        found = [each for each in list_serial_ports([tmp_path]) if "usb-a" in each.name]
+        assert [each.node for each in found] == [str((tmp_path / "usb-a").resolve())]
+    assert not any("note" in each.name for each in list_serial_ports([tmp_path]))
+
+
+def test_a_wrong_deadline(capsys: pytest.CaptureFixture[str]) -> None:
+    """A deadline that makes no sense is refused."""
+    assert main(["ports", "--within", "0"]) == 2
+    assert "--within is 0" in capsys.readouterr().err
