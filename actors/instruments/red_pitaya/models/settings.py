@@ -31,8 +31,8 @@ FASTEST_HZ: Final = 20e6
 """The bandwidth of a filter that is off, where something must still have one."""
 
 # How many clock cycles late the modules answer, and how many more behind each filter.
-_PID_CYCLES: Final = 3
-_IQ_CYCLES: Final = 3
+_PID_CYCLES: Final = 3.6
+_IQ_CYCLES: Final = 3.0
 _LOW_PASS_CYCLES: Final = 2
 _HIGH_PASS_CYCLES: Final = 1
 
