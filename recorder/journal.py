@@ -18,12 +18,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 from attrs import define
 
 from actors import (
+    AttemptFailed,
     Cause,
     Chain,
     CommandMoved,
@@ -47,6 +48,10 @@ from actors import (
     SafeStateFailed,
     SafeStateOwed,
     SafeStateReached,
+    SettingsRestored,
+    StateDrifted,
+    StatusFault,
+    WriteResolved,
     current_clock,
 )
 
@@ -83,13 +88,41 @@ _LONGEST: Final = 200
 
 _STALLED: Final = f"the disk has not answered for {STALL_S:g} s"
 
-_LEASE_WORDS: Final[Mapping[type[Event], str]] = {
-    LeaseGranted: "lease granted",
-    LeasePreempted: "lease preempted",
-    LeaseReleased: "lease released",
-    LeaseExpired: "lease expired",
-    LeaseRevoked: "lease revoked",
+_WORDS: Final[Mapping[type[Event], tuple[str, Callable[[Any], str]]]] = {
+    LaneTripped: ("tripped", lambda each: each.reason),
+    LaneRearmed: ("rearmed", lambda _: ""),
+    SafeStateDue: ("safe state due", lambda each: each.reason),
+    SafeStateReached: ("safe state reached", lambda each: each.reason),
+    SafeStateOwed: ("safe state owed", lambda each: f"{each.reason}: {each.error}"),
+    SafeStateFailed: ("safe state failed", lambda each: f"{each.reason}: {each.error}"),
+    IdentityMismatch: (
+        "identity mismatch",
+        lambda each: f"expected {each.expected}, found {each.found}",
+    ),
+    SettingsRestored: (
+        "settings restored",
+        lambda each: f"{_listed(each.settings)}; left out: {_listed(each.left_out)}",
+    ),
+    AttemptFailed: (
+        "attempt failed",
+        lambda each: f"{each.command}: {each.fault}; again in {each.again_in_s:.3g} s",
+    ),
+    StateDrifted: (
+        "drifted",
+        lambda each: f"{each.setting} was to be {each.wanted!r}, is {each.found!r}: {each.action}",
+    ),
+    StatusFault: ("status fault", lambda each: f"{each.fault}: {each.reason}"),
+    WriteResolved: (
+        "write resolved",
+        lambda each: f"{each.command} was {'' if each.executed else 'not '}carried out",
+    ),
+    LeaseGranted: ("lease granted", lambda each: each.owner),
+    LeasePreempted: ("lease preempted", lambda each: f"{each.owner}, by {each.by}"),
+    LeaseReleased: ("lease released", lambda each: each.owner),
+    LeaseExpired: ("lease expired", lambda each: f"{each.owner}: {each.reason}"),
+    LeaseRevoked: ("lease revoked", lambda each: f"{each.owner}: {each.reason}"),
 }
+"""The events that bear upon commands: what they are called, and what they say."""
 
 # What the caller did to his own read is no news.
 _CALLERS_OWN: Final = (Cause.WITHDRAWN, Cause.EXPIRED)
@@ -266,44 +299,26 @@ class Journal:
 
     def observe(self, event: Event) -> None:
         """Take down an event that bears upon commands; leave the others."""
-        match event:
-            case LaneTripped(instrument=name, reason=reason):
-                self._take_event(event, name, "tripped", reason)
-            case LaneRearmed(instrument=name):
-                self._take_event(event, name, "rearmed", "")
-            case SafeStateDue(instrument=name, reason=reason):
-                self._take_event(event, name, "safe state due", reason)
-            case SafeStateReached(instrument=name, reason=reason):
-                self._take_event(event, name, "safe state reached", reason)
-            case SafeStateOwed(instrument=name, reason=reason, error=error):
-                self._take_event(event, name, "safe state owed", f"{reason}: {error}")
-            case SafeStateFailed(instrument=name, reason=reason, error=error):
-                self._take_event(event, name, "safe state failed", f"{reason}: {error}")
-            case IdentityMismatch(instrument=name, expected=expected, found=found):
-                text = f"expected {expected}, found {found}"
-                self._take_event(event, name, "identity mismatch", text)
-            case LeaseEvent(token=token, owner=owner, instruments=names):
-                what = _LEASE_WORDS.get(type(event))
-                for name in names if what is not None else ():
-                    self._take_event(event, name, what or "", owner, lease=str(token))
-            case _:
-                pass
-
-    def _take_event(
-        self, event: Event, instrument: str, what: str, text: str, *, lease: str = ""
-    ) -> None:
-        self._take_if_room(
-            JournalRow(
-                kind=RowKind.EVENT,
-                utc_ms=event.utc_ns // 1_000_000,
-                mono_ns=event.mono_ns,
-                target=f"benchtree://{self._tree}/{instrument}",
-                instrument=instrument,
-                command=what,
-                lease=lease,
-                text=text,
+        what = _WORDS.get(type(event))
+        if what is None:
+            return
+        kept: Any = event
+        names = kept.instruments if isinstance(event, LeaseEvent) else (kept.instrument,)
+        for name in names:
+            self._take_if_room(
+                JournalRow(
+                    kind=RowKind.EVENT,
+                    utc_ms=event.utc_ns // 1_000_000,
+                    mono_ns=event.mono_ns,
+                    seq=kept.seq if isinstance(event, AttemptFailed) else None,
+                    target=f"benchtree://{self._tree}/{name}",
+                    instrument=name,
+                    command=what[0],
+                    attempt=kept.attempt if isinstance(event, AttemptFailed) else 0,
+                    lease=str(kept.token) if isinstance(event, LeaseEvent) else "",
+                    text=what[1](kept),
+                )
             )
-        )
 
     def _note_row(self, kind: RowKind, text: str, instrument: str = "") -> JournalRow:
         clock = current_clock()
@@ -514,6 +529,10 @@ def _command_row(moved: CommandMoved, kind: RowKind) -> JournalRow:
         text=moved.error or "",
         request=_legible(moved.request) if queued else "",
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _legible(data: bytes) -> str:

@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from actors import (
     TRANSITIONS,
+    AttemptFailed,
     Cause,
     Chain,
     CommandMoved,
@@ -29,6 +30,9 @@ from actors import (
     ReadFailed,
     Replay,
     RowKind,
+    SettingsRestored,
+    StateDrifted,
+    WriteResolved,
     first_seal,
 )
 from recorder import (
@@ -285,11 +289,29 @@ async def test_reads_are_counted(autojump_clock: MockClock) -> None:
 
 
 async def test_what_bears_upon_commands_is_taken_down(autojump_clock: MockClock) -> None:
-    """Trips and leases, one row for each instrument; not what is told elsewhere."""
+    """Trips, attempts, leases, one row for each instrument; not what is told elsewhere."""
     disk = Disk()
     async with kept(disk) as (journal, _):
         journal.observe(LaneTripped(instrument="psu", reason="smoke", failed=2))
         journal.observe(LeaseGranted(token=7, owner="annealing", instruments=("psu", "oven")))
+        journal.observe(
+            AttemptFailed(
+                bus="supply",
+                instrument="psu",
+                command="volt.set",
+                seq=4,
+                attempt=1,
+                fault="TIMEOUT: no reply",
+                again_in_s=1.0,
+            )
+        )
+        journal.observe(SettingsRestored(instrument="psu", settings=("volt",), left_out=()))
+        journal.observe(
+            StateDrifted(
+                instrument="psu", setting="volt", wanted=5.0, found=6.0, action="reapplied"
+            )
+        )
+        journal.observe(WriteResolved(instrument="psu", command="volt.set", executed=False))
         journal.observe(
             ReadFailed(instrument="psu", parameter="volt", error="no", cause=Cause.TRANSPORT)
         )
@@ -307,7 +329,13 @@ async def test_what_bears_upon_commands_is_taken_down(autojump_clock: MockClock)
         ("psu", "tripped", "", "smoke"),
         ("psu", "lease granted", "7", "annealing"),
         ("oven", "lease granted", "7", "annealing"),
+        ("psu", "attempt failed", "", "volt.set: TIMEOUT: no reply; again in 1 s"),
+        ("psu", "settings restored", "", "volt; left out: none"),
+        ("psu", "drifted", "", "volt was to be 5.0, is 6.0: reapplied"),
+        ("psu", "write resolved", "", "volt.set was not carried out"),
     ]
+    (attempt,) = [row for row in disk.of(RowKind.EVENT) if row.command == "attempt failed"]
+    assert (attempt.seq, attempt.attempt) == (4, 1)
     (row,) = disk.of(RowKind.REFUSED)
     assert (row.cause, row.may_have_executed) == (Cause.TRIPPED, False)
 
