@@ -19,7 +19,7 @@ class BoardEmulator:
         if model is None:
             raise ValueError(f"{driver.__name__} has no device model to emulate it with")
         where = type(model) if not isinstance(model, type) else model
-        self._spec = SimSpec(model=f"{where.__module__}:{where.__qualname__}")
+        self._spec = SimSpec(model=f"{where.__module__}:{where.__qualname__}", one_client=True)
         self._process: SimProcess | None = None
 
     async def start(self) -> tuple[str, int]:
