@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -77,3 +77,10 @@ async def bench(
             with trio.fail_after(60.0):
                 await rp.get("hk.led")
             yield Bench(tree, rp, line, address, events)
+
+
+async def eventually(true: Callable[[], bool], within_s: float) -> None:
+    """Wait until something is true; fail when it takes longer."""
+    with trio.fail_after(within_s):
+        while not true():  # noqa: ASYNC110 - of the world, which knows nothing of Trio
+            await trio.sleep(0.005)

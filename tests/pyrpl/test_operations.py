@@ -1,0 +1,248 @@
+"""Operations on an emulated board: side by side, followed, withdrawn, refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trio
+
+from actors import Cause, CommandError, RefusedError
+from actors.instruments.red_pitaya import Point
+from tests.pyrpl.boards import bench, eventually
+
+pytestmark = pytest.mark.heavy
+
+
+async def test_a_setting_overtakes_an_acquisition() -> None:
+    """Changed in mid-acquisition, the frequency shows in the trace: both are in it."""
+    async with bench() as b, trio.open_nursery() as nursery:
+        rp = b.rp
+        await rp.asg0.setup(waveform="sin", frequency=100.0, amplitude=0.5)
+
+        async def change() -> None:
+            await trio.sleep(0.5)
+            began_s = trio.current_time()
+            await rp.asg0.frequency.set(300.0)
+            # A serial worker would take what is left of the acquisition.
+            assert trio.current_time() - began_s < 0.25
+
+        nursery.start_soon(change)
+        trace = await rp.scope.single(input1="asg0", duration=1.0)
+        third = len(trace.ch1) // 3
+        assert _frequency(trace.time[:third], trace.ch1[:third]) == pytest.approx(100.0, abs=4)
+        assert _frequency(trace.time[-third:], trace.ch1[-third:]) == pytest.approx(300.0, abs=4)
+
+
+def _frequency(time: np.ndarray, volts: np.ndarray) -> float:
+    """Return the strongest frequency."""
+    spectrum = np.abs(np.fft.rfft(volts * np.hanning(len(volts))))
+    spectrum[0] = 0
+    return float(np.fft.rfftfreq(len(volts), time[1] - time[0])[spectrum.argmax()])
+
+
+async def test_withdrawing_frees_the_module_at_once() -> None:
+    """A withdrawn acquisition or sweep frees its module within moments; others go on."""
+    async with bench() as b:
+        rp = b.rp
+        for _ in range(3):
+            ticket = await rp.scope.submit_single(duration=8.0)
+            await trio.sleep(0.2)
+            began_s = trio.current_time()
+            ticket.withdraw()
+            outcome = await ticket.outcome()
+            assert outcome.cause is Cause.WITHDRAWN
+            while (await rp.status("scope")).doing is not None:
+                assert trio.current_time() - began_s < 1.0
+            await rp.scope.single(duration=0.001)
+            assert trio.current_time() - began_s < 1.0
+        points: list[Point] = []
+        async with rp.network_analyzer.sweep(1e3, 1e5, 1000, input="in2", output="out2") as sweep:
+            async for point in sweep:
+                points.append(point)
+                if len(points) == 3:
+                    break
+        assert [each.index for each in points] == [0, 1, 2]
+        # Its module is free for the next one.
+        with trio.fail_after(1.0):
+            await rp.network_analyzer.sweep(1e4, 1e5, 2, input="in2", output="out2").result()
+        # The excitation is off again.
+        assert await rp.iq2.amplitude.get() == 0.0
+        assert await rp.iq2.output.get() == "off"
+
+
+async def test_progress_arrives() -> None:
+    """An acquisition says again and again how much of its time has passed."""
+    async with bench() as b:
+        ticket = await b.rp.scope.submit_single(duration=0.5)
+        seen = [each.fraction async for each in ticket.progress() if each.fraction is not None]
+        outcome = await ticket.outcome()
+        assert outcome.error is None
+        assert len(seen) >= 3
+        assert seen == sorted(seen)
+        assert 0.0 <= seen[0] < seen[-1] <= 1.0
+
+
+async def test_a_second_client_waits_or_is_refused() -> None:
+    """A busy module makes the second client wait; with wait=False it is refused at once."""
+    async with bench() as b, trio.open_nursery() as nursery:
+        scope = b.rp.scope
+        first = await scope.submit_single(duration=0.5, input1="in1")
+        await trio.sleep(0.1)
+        with pytest.raises(RefusedError, match=r"rp\.scope is busy with single") as refused:
+            await scope.single(duration=0.001, wait=False)
+        assert refused.value.cause is Cause.CONFLICT
+        second: list[int] = []
+
+        async def wait() -> None:
+            trace = await scope.single(duration=0.001, input1="in2")
+            assert first.state.final
+            second.append(len(trace.ch1))
+
+        nursery.start_soon(wait)
+        outcome = await first.outcome()
+        assert outcome.value is not None
+        assert outcome.value.time[-1] > 0.4
+    assert second == [16_384]
+
+
+async def test_what_excludes_one_another_is_refused() -> None:
+    """The network analyser and iq2 exclude one another, each with a message that says so."""
+    async with bench() as b:
+        rp = b.rp
+        await rp.iq2.amplitude.set(0.5)
+        await rp.iq2.output.set("out1")
+        with pytest.raises(CommandError, match=r"drives out1 with 0\.5 V now: switch iq2 off"):
+            await rp.network_analyzer.sweep(1e3, 1e4, 3).result()
+        await rp.iq2.output.set("off")
+        async with rp.network_analyzer.sweep(1e3, 1e5, 1000) as sweep:
+            await anext(sweep)
+            with pytest.raises(CommandError, match="uses iq2; wait for it or stop it"):
+                await rp.iq2.frequency.set(1e3)
+            with pytest.raises(CommandError, match="uses iq2"):
+                await rp.call_method("spectrumanalyzer.single")
+            # What makes it safer passes.
+            await rp.iq2.output.set("off")
+            assert (await rp.status("iq2")).doing == "sweep"
+            assert await rp.stop("networkanalyzer")
+            with pytest.raises(CommandError, match="it was stopped"):
+                await sweep.result()
+
+
+async def test_a_trip_ends_everything_and_switches_off() -> None:
+    """Tripping the board ends what goes on, takes every module off the outputs, and holds."""
+    async with bench() as b:
+        rp = b.rp
+        await rp.asg0.setup(frequency=1e3, amplitude=0.5, output="out1")
+        await rp.pid1.output.set("out2")
+        ticket = await rp.scope.submit_single(duration=8.0)
+        await trio.sleep(0.1)
+        outcome = await b.tree.trip("rp.asg0")
+        assert outcome.error is None
+        ended = await ticket.outcome()
+        assert ended.error is not None
+        driven = (0x4038_0004, 0x4031_0004)
+        await eventually(lambda: not any(b.register(each) for each in driven), 5.0)
+        for attempt in (rp.asg1.frequency.set(1e3), rp.pid0.setpoint.set(0.1)):
+            with pytest.raises(RefusedError) as refused:
+                await attempt
+            assert refused.value.cause is Cause.TRIPPED
+        assert await rp.asg0.output.get() == "off"
+
+
+async def test_streams_go_on_until_they_are_left() -> None:
+    """A stream gives trace after trace; a rolling one shows what was just seen."""
+    async with bench() as b:
+        rp = b.rp
+        await rp.asg0.setup(waveform="sin", frequency=1e3, amplitude=0.5)
+        taken = 0
+        async for trace in rp.scope.stream(input1="asg0", duration=0.005):
+            taken += 1
+            assert trace.summaries[0].high == pytest.approx(0.5, abs=0.01)
+            if taken == 5:
+                break
+        counted = [trace async for trace in rp.scope.stream(count=3, duration=0.001)]
+        assert 1 <= len(counted) <= 3
+        rolled = [trace async for trace in rp.scope.rolling(count=8, every_s=0.05, duration=0.2)]
+        assert rolled[-1].time[-1] == 0.0
+        known = np.isfinite(rolled[-1].ch1)
+        assert known[-100:].all()
+        assert known.mean() > 0.9
+        with pytest.raises(CommandError, match="too short to roll"):
+            await rp.scope.rolling(duration=0.01).result()
+
+
+async def test_everything_else_is_reached_by_path() -> None:
+    """Attributes and methods without a module of their own here go by their dotted paths."""
+    async with bench() as b:
+        rp = b.rp
+        await rp.set("asg1.frequency", 1234.0)
+        assert await rp.get("asg1.frequency") == pytest.approx(1234.0, abs=0.1)
+        assert await rp.get("spectrumanalyzer.running_state") == "stopped"
+        assert isinstance(await rp.call_method("lockbox.unlock"), (type(None), bool, list, dict))
+        for path, says in (
+            ("lockbx.x", "there is no module 'lockbx'; there are:"),
+            ("asg0.frequenzy", "there is no 'frequenzy'; there are:"),
+            ("asg0._write", "not for use from outside"),
+            ("asg0", "write module.name"),
+            ("spectrumanalyzer.iq", "is an object"),
+        ):
+            with pytest.raises(CommandError, match=says):
+                await rp.get(path)
+
+
+async def test_values_are_checked_before_they_travel() -> None:
+    """Out of range, not among PyRPL's choices, or of the wrong kind: refused, nothing sent."""
+    async with bench() as b:
+        rp = b.rp
+        before = b.rp.bus.transport.counters.exchanges
+        for attempt, says in (
+            (rp.asg0.frequency.set(1e9), "out of range; it takes a number from 0 to 62500000 Hz"),
+            (rp.asg0.waveform.set("sine"), "one of 'sin', 'cos'"),
+            (rp.scope.input1.set("in3"), "'in1', 'in2'"),
+            (rp.pid0.setpoint.set(2.0), "from -1 to"),
+            (rp.asg0.setup(frequenzy=1.0), "there is no setting 'frequenzy'; there are:"),
+            (rp.asg0.load([0.0, 1.0]), "a table has 16384"),
+            (rp.scope.single(decimation=3), "3 is not among its values"),
+            (rp.scope.single(decimation=1, duration=1.0), "give one of the two"),
+            (rp.iq0.quadratures(average_s=-1.0), "out of range"),
+        ):
+            with pytest.raises(RefusedError, match=says) as refused:
+                await attempt  # type: ignore[misc]  # each is one of several kinds
+            assert refused.value.cause is Cause.VALIDATION
+        assert b.rp.bus.transport.counters.exchanges == before
+
+
+async def test_the_commands_of_the_shared_worker() -> None:
+    """Programs of the shared-worker design find their commands, parameters and answers."""
+    async with bench() as b:
+        rp = b.rp
+
+        async def send(name: str, **params: object) -> object:
+            answer = await rp.send_command(name, params, timeout_s=10.0)
+            assert set(answer) == {"status", "data", "id"}
+            assert answer["status"] == "ok", answer["data"]
+            return answer["data"]
+
+        await send("asg_setup", channel="asg0", waveform="sin", frequency=1e3, amplitude=0.5,
+                   output_direct="out1")  # fmt: skip
+        await send("asg_set_frequency", channel="asg0", value=2e3)
+        await send("pid_configure", channel="pid1", p=0.5, i=10.0, input="in1", setpoint=0.1)
+        await send("pid_set_setpoint", channel="pid1", value=0.25)
+        assert await send("pid_get_setpoint", channel="pid1") == pytest.approx(0.25)
+        await send("iq_setup", channel="iq0", frequency=2e3, bandwidth=100.0, input="in1")
+        await send("scope_set_decimation", value=64)
+        trace = await send(
+            "scope_acquire", decimation=64, trigger_source="immediately", input_channel="in1"
+        )
+        assert isinstance(trace, dict)
+        assert trace["voltage"].max() == pytest.approx(0.5, abs=0.01)
+        assert len(trace["time"]) == len(trace["voltage"]) == 16_384
+        assert isinstance(await send("iq_get_measurement", channel="iq0"), dict)
+        for name, params, says in (
+            ("scope_acquir", {}, "unknown command"),
+            ("pid_set_setpoint", {"channel": "pid7", "value": 0}, "there is no channel"),
+            ("asg_set_frequency", {"channel": "asg0", "value": 1e9}, "out of range"),
+        ):
+            answer = await rp.send_command(name, params)
+            assert answer["status"] == "error"
+            assert says in answer["data"]

@@ -1,0 +1,194 @@
+"""What becomes of callers and settings when the worker or its board goes away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from actors import BusLost, BusOpened, Cause, CommandError, Event, SettingsRestored
+from actors.instruments.red_pitaya import RedPitaya
+from benchtree import open_tree
+from tests.pyrpl.boards import QUICK, Bench, bench, emulated, eventually
+from tests.pyrpl.kit import alive
+from transports import PortOwnedError
+
+pytestmark = pytest.mark.heavy
+
+
+async def _back(b: Bench, pid: int, within_s: float) -> None:
+    """Wait until another worker serves."""
+    with trio.fail_after(within_s):
+        while True:
+            try:
+                await b.rp.get("hk.led")
+            except CommandError:
+                await trio.sleep(0.02)
+            else:
+                break
+    assert b.pid != pid
+
+
+async def test_a_killed_worker_is_replaced_and_settings_are_restored() -> None:
+    """`kill -9`: callers fail at once, another worker serves soon, settings are as before."""
+    async with bench() as b:
+        rp = b.rp
+        await rp.asg0.setup(frequency=1e3, amplitude=0.25)
+        await rp.pid0.setpoint.set(0.125)
+        pid = b.pid
+        failed: list[float] = []
+
+        async def acquire() -> None:
+            with pytest.raises(CommandError) as lost:
+                await rp.scope.single(duration=8.0)
+            assert lost.value.cause is Cause.TRANSPORT
+            assert lost.value.may_have_executed
+            failed.append(trio.current_time())
+
+        async def sweep() -> None:
+            with pytest.raises(CommandError):
+                await rp.network_analyzer.sweep(1e3, 1e4, 1000).result()
+            failed.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(acquire)
+            nursery.start_soon(sweep)
+            await trio.sleep(0.3)
+            # Somebody else may have touched the board meanwhile.
+            await rp.set("asg0.frequency", 5e3)
+            killed_s = trio.current_time()
+            os.kill(pid, signal.SIGKILL)
+        # 100 ms on a machine that has nothing else to do.
+        assert max(failed) - killed_s < 1.0
+        await _back(b, pid, 10.0)
+        assert await rp.asg0.frequency.get() == pytest.approx(1e3, abs=0.1)
+        assert await rp.pid0.setpoint.get() == pytest.approx(0.125)
+        restored = [each for each in b.events if isinstance(each, SettingsRestored)]
+        assert {each.instrument for each in restored} >= {"rp.asg0", "rp.pid0"}
+    assert not alive(pid)
+
+
+async def test_a_stalled_board_is_noticed_and_its_worker_replaced() -> None:
+    """A board that answers nothing is found out within 3 s, though nobody asks it."""
+    async with bench() as b:
+        pid = b.pid
+        seen = len(b.events)
+        b.line.hang()
+        await eventually(lambda: _lost(b, seen), 3.0)
+        b.line.unhang()
+        await _back(b, pid, 20.0)
+    assert not alive(pid)
+
+
+async def test_a_dropped_connection_is_a_fault_and_no_busy_process() -> None:
+    """When the server drops, the worker ends; nothing is left at full load."""
+    async with bench() as b:
+        pid = b.pid
+        seen = len(b.events)
+        b.line.unplug()
+        await eventually(lambda: _lost(b, seen) and not alive(pid), 3.0)
+        # Openings that fail use hardly any time: none of them spins.
+        began_s, used_s = time.monotonic(), _children_s()
+        await trio.sleep(2.0)
+        assert (_children_s() - used_s) / (time.monotonic() - began_s) < 0.9
+        with pytest.raises(CommandError) as refused:
+            await b.rp.get("hk.led")
+        assert refused.value.cause is Cause.BREAKER
+        assert refused.value.retry_after_s is not None
+        b.line.replug()
+        await _back(b, pid, 20.0)
+
+
+def _lost(b: Bench, since: int) -> bool:
+    """Return whether the bus was lost after so many events."""
+    return any(isinstance(each, BusLost) for each in b.events[since:])
+
+
+def _children_s() -> float:
+    """Return the processor time that ended children have used."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+async def test_garbage_from_the_board_is_a_fault() -> None:
+    """A server that answers nonsense is a board that is lost, not a value."""
+    async with bench() as b:
+        pid = b.pid
+        b.line.foreign(b"\xaa" * 12)
+        with pytest.raises(CommandError):
+            await b.rp.hk.led.get()
+        await _back(b, pid, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("redpitaya://127.0.0.1?port=9&ssh=false", "127.0.0.1:9 refused the connection"),
+        ("redpitaya://nobody.invalid?ssh=false", "no host is called nobody.invalid"),
+    ],
+)
+async def test_a_start_that_fails_says_why(address: str, says: str) -> None:
+    """No server, or no such host: the bus says which, and goes on trying."""
+    lost: list[BusLost] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, BusLost):
+            lost.append(event)
+
+    async with open_tree(observer=observe) as tree:
+        await tree.add("rp", RedPitaya, address, breaker=QUICK)
+        await eventually(lambda: bool(lost), 20.0)
+    assert says in lost[0].reason
+    assert "\n" not in lost[0].reason
+
+
+async def test_the_second_tree_is_told_who_has_the_board() -> None:
+    """Another tree that wants the board is told its owner; the first goes on unharmed."""
+    async with bench() as b:
+        pid = b.pid
+        by_name = b.address.replace("127.0.0.1", "localhost")
+        async with open_tree() as other:
+            for address in (b.address, by_name):
+                with pytest.raises(PortOwnedError, match=r"owned by tree 'bench' \(process \d+\)"):
+                    await other.add("rp", RedPitaya, address)
+        assert b.pid == pid
+        assert await b.rp.get("hk.led") is not None
+        assert sum(isinstance(each, BusOpened) for each in b.events) == 1
+
+
+@pytest.mark.parametrize(
+    "cycles",
+    [pytest.param(20, id="20"), pytest.param(200, id="200", marks=pytest.mark.soak)],
+)
+async def test_opening_and_closing_leaves_nothing(
+    cycles: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a board is opened and closed: no process, thread or file stays."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    async with emulated() as (_, address):
+        pids: set[int] = set()
+        held: list[tuple[int, int]] = []
+        for _ in range(cycles):
+            async with open_tree() as tree:
+                rp = await tree.add("rp", RedPitaya, address)
+                await rp.asg0.output.set("out1")
+                pid = getattr(rp.bus.transport, "pid", None)
+                assert pid is not None
+                pids.add(pid)
+            held.append((_count("fd"), _count("task")))
+        assert len(pids) == cycles
+        assert not any(alive(pid) for pid in pids)
+        # The first cycle starts what the interpreter keeps, such as a pool of threads.
+        assert held[-1][0] <= held[1][0]
+        assert held[-1][1] <= held[1][1]
+        assert set(scratch.iterdir()) == set()
+
+
+def _count(what: str) -> int:
+    return len(os.listdir(f"/proc/self/{what}"))  # noqa: PTH208 - a view on a process
