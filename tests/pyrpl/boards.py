@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import trio
 from attrs import frozen
 
@@ -13,6 +15,8 @@ from actors import BreakerPolicy, Event
 from actors.instruments.red_pitaya import RedPitaya, RedPitayaModel
 from benchtree import Tree, open_tree
 from transports import PyrplTransport, SimLine, serve_tcp
+
+Floats = npt.NDArray[np.float64]
 
 CABLE: Final = {"cutoff_hz": None, "noise_v": 0.0}
 
@@ -84,3 +88,12 @@ async def eventually(true: Callable[[], bool], within_s: float) -> None:
     with trio.fail_after(within_s):
         while not true():  # noqa: ASYNC110 - of the world, which knows nothing of Trio
             await trio.sleep(0.005)
+
+
+def strongest(time: Floats, volts: Floats) -> float:
+    """Return the strongest frequency of a trace, the constant part left aside, in Hz."""
+    size = 8 * len(volts)
+    spectrum: Floats = np.abs(np.fft.rfft(volts * np.hanning(len(volts)), size))
+    spectrum[:8] = 0.0
+    step_s = float(time[1] - time[0])
+    return int(spectrum.argmax()) / (size * step_s)

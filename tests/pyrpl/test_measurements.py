@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import trio
 
-from tests.pyrpl.boards import bench
+from tests.pyrpl.boards import Floats, bench, strongest
 
 pytestmark = pytest.mark.heavy
 
@@ -26,19 +28,18 @@ async def test_a_loop_back_shows_what_was_put_out() -> None:
         assert -0.51 < statistics.low < statistics.mean < statistics.high < 0.51
 
 
-def _sine(time: np.ndarray, volts: np.ndarray) -> tuple[float, float]:
+def _sine(time: Floats, volts: Floats) -> tuple[float, float]:
     """Return the frequency and the amplitude of the sine that fits best."""
-    step_s = time[1] - time[0]
-    best = (0.0, np.inf, 0.0)
-    spectrum = np.abs(np.fft.rfft(volts * np.hanning(len(volts)), 8 * len(volts)))
-    around = np.fft.rfftfreq(8 * len(volts), step_s)[spectrum.argmax()]
-    for frequency in np.linspace(around - 5.0, around + 5.0, 401):
-        waves = np.stack([f(2 * np.pi * frequency * time) for f in (np.sin, np.cos, np.ones_like)])
-        factors, *_ = np.linalg.lstsq(waves.T, volts, rcond=None)
-        rest = float(np.sum((volts - factors @ waves) ** 2))
-        if rest < best[1]:
-            best = (float(frequency), rest, float(np.hypot(factors[0], factors[1])))
-    return best[0], best[2]
+    around = strongest(time, volts)
+    best = (math.inf, 0.0, 0.0)
+    for offset in range(-200, 201):
+        frequency = around + 0.05 * offset
+        phase = 2 * np.pi * frequency * time
+        waves: Floats = np.stack([np.sin(phase), np.cos(phase), np.ones_like(phase)], axis=1)
+        factors: Floats = np.linalg.lstsq(waves, volts, rcond=None)[0]
+        rest = float(np.sum((volts - waves @ factors) ** 2))
+        best = min(best, (rest, frequency, math.hypot(float(factors[0]), float(factors[1]))))
+    return best[1], best[2]
 
 
 async def test_a_sweep_of_a_filter_matches_theory() -> None:

@@ -14,6 +14,12 @@ from .serving import Report
 SETTLING_PERIODS: Final = 3.0
 """How many time constants of its filter a quadrature is given to settle."""
 
+SETTLING_BANDWIDTHS: Final = 1.5
+"""How long a point settles before it is summed up, in periods of the bandwidth.
+
+PyRPL's own half a period leaves 3 % of the point before.
+"""
+
 _SAMPLE_S: Final = 0.002
 
 
@@ -27,6 +33,7 @@ async def sweep(
     """
     del rp
     analyzer.setup(**settings)
+    analyzer.sleeptimes = SETTLING_BANDWIDTHS
     iq = analyzer.iq
     output = iq.output_direct
     frequencies = np.array(analyzer.frequencies, dtype=np.float64)

@@ -152,7 +152,7 @@ class NetworkAnalyzer(Module):
             amplitude: What is put out, in V.
             input: What is measured.
             output: Where it is put out; "off" to use the signal inside of the board only.
-            bandwidth_hz: The resolution; a point takes some 1.5 of its periods.
+            bandwidth_hz: The resolution; a point takes 2.5 of its periods.
             averages: How many periods of the bandwidth a point is averaged over.
             logarithmic: Whether the frequencies are spaced by a factor.
             wait: Whether to wait for another sweep; without it, that is a refusal (conflict).
@@ -176,8 +176,8 @@ class NetworkAnalyzer(Module):
                 kind.logarithmic: logarithmic,
             },
         )
-        # PyRPL waits half a period of the bandwidth and averages over whole ones.
-        within_s = (points + 3) * (1.0 + averages) * 3.0 / bandwidth_hz + points * 0.1 + _SPARE_S
+        # The bandwidth that the board has may be half of what is wanted.
+        within_s = (points + 3) * (1.5 + averages) * 3.0 / bandwidth_hz + points * 0.1 + _SPARE_S
 
         async def start(reports: Any) -> Ticket[TransferFunction]:
             plan = self.operation(
