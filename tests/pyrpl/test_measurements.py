@@ -36,7 +36,7 @@ def _sine(time: Floats, volts: Floats) -> tuple[float, float]:
         frequency = around + 0.05 * offset
         phase = 2 * np.pi * frequency * time
         waves: Floats = np.stack([np.sin(phase), np.cos(phase), np.ones_like(phase)], axis=1)
-        factors: Floats = np.linalg.lstsq(waves, volts, rcond=None)[0]
+        factors = np.linalg.lstsq(waves, volts, rcond=None)[0].astype(np.float64)
         rest = float(np.sum((volts - waves @ factors) ** 2))
         best = min(best, (rest, frequency, math.hypot(float(factors[0]), float(factors[1]))))
     return best[1], best[2]
