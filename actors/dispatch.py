@@ -26,8 +26,8 @@ from .command import CommandState, Outcome, Priority
 from .engagements import Engagements
 from .errors import DeviceError
 from .events import AttemptBegun, AttemptFailed, Events
-from .exchanges import Exchanges, line_fault
-from .faults import FRAMING, REJECTED, TIMEOUT, Cause, Fault
+from .exchanges import Exchanges
+from .faults import FRAMING, NOT_TAKEN, TIMEOUT, Cause, Fault
 from .intake import Intake
 from .member import Engagement, Member, Next, Service
 from .operation import Overlap
@@ -444,7 +444,7 @@ class Dispatch:
         except _NotSentError:
             return
         except TransportError as error:
-            fault = line_fault(error)
+            fault = self.exchanges.fault(error)
             if not ticket.state.final:
                 self._note_failed(member, ticket, Cause.TRANSPORT, error.reason, fault)
             await self.upkeep.note_fault(member, fault, epochs)
@@ -518,7 +518,7 @@ class Dispatch:
         except DeviceError as error:
             # The device answered: the line is well.
             self.upkeep.note_answer(member, epochs)
-            if overlap is not None and error.fault.kind is REJECTED:
+            if overlap is not None and error.fault.kind in NOT_TAKEN:
                 member.left_running = None
             self._note_device_fault(member, ticket, error.fault, reply.data)
         except ValueError as error:
@@ -552,7 +552,7 @@ class Dispatch:
             fault.text,
             fault,
             said=said,
-            may_have_executed=ticket.command.plan.writes and fault.kind is not REJECTED,
+            may_have_executed=ticket.command.plan.writes and fault.kind not in NOT_TAKEN,
         )
         if fault.kind.fatal:
             self._trip(member.name, str(fault))
@@ -754,7 +754,7 @@ class Dispatch:
         try:
             reply = await self.exchanges.exchange(exchange)
         except TransportError as error:
-            await self.upkeep.note_fault(member, line_fault(error), epochs)
+            await self.upkeep.note_fault(member, self.exchanges.fault(error), epochs)
             return None
         return reply
 

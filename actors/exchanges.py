@@ -20,7 +20,7 @@ from transports import (
 
 from .command import Plan
 from .errors import DeviceError
-from .faults import DISCONNECTED, FOREIGN_REPLY, FRAMING, TIMEOUT, Fault
+from .faults import DISCONNECTED, FOREIGN_REPLY, FRAMING, PARITY_ERROR, TIMEOUT, Fault
 from .intake import Intake
 from .member import Member, Script, Service
 
@@ -46,6 +46,8 @@ class Exchanges:
         self._transport = transport
         self._intake = intake
         self._uncut = uncut
+        # How many parity errors the line had counted when one was last looked for.
+        self._parity_errors = 0
 
     async def exchange(self, exchange: Exchange, commit: Callable[[], None] | None = None) -> Reply:
         """Bring the line into step if it is not, then make one exchange."""
@@ -94,6 +96,15 @@ class Exchanges:
             except MISFITS:
                 pass
         return await attempt()
+
+    def fault(self, error: TransportError) -> Fault:
+        """Return the fault that ended an exchange; a broken frame may be due to parity."""
+        fault = line_fault(error)
+        counted = self._transport.counters.parity_errors
+        risen, self._parity_errors = counted > self._parity_errors, counted
+        if risen and fault.kind in (FRAMING, FOREIGN_REPLY):
+            return Fault(PARITY_ERROR, fault.text, fault.raw)
+        return fault
 
     async def stop_left(self, member: Member) -> None:
         """Stop an operation that may have been left running."""

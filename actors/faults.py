@@ -77,6 +77,10 @@ INTERLOCK_OPEN: Final = FaultClass("INTERLOCK_OPEN", fatal=True)
 IDENTITY_MISMATCH: Final = FaultClass("IDENTITY_MISMATCH", fatal=True)
 
 
+NOT_TAKEN: Final = frozenset({REJECTED, BUSY})
+"""The faults with which a device says that it has not carried a command out."""
+
+
 @frozen
 class Fault:
     """One fault that happened.

@@ -8,7 +8,16 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from actors.command import Plan
 from actors.errors import DeviceError
-from actors.faults import REJECTED, Fault, FaultClass
+from actors.faults import (
+    BUSY,
+    CALIBRATION_EXPIRED,
+    FRAMING,
+    PARITY_ERROR,
+    REJECTED,
+    TIMEOUT,
+    Fault,
+    FaultClass,
+)
 from actors.instrument import Directive, Instrument
 from actors.member import Identity, Script
 from actors.operation import Acknowledge, Overlap
@@ -35,6 +44,17 @@ from .frames import (
 
 T = TypeVar("T")
 
+SCPI_FAULTS: Final[Mapping[int, FaultClass]] = {
+    -213: BUSY,  # the operation that was to begin goes on already
+    -284: BUSY,  # a program is running
+    -313: CALIBRATION_EXPIRED,  # calibration memory lost
+    -361: PARITY_ERROR,
+    -362: FRAMING,
+    -363: FRAMING,  # input buffer overrun
+    -365: TIMEOUT,
+}
+"""What error numbers of SCPI-1999, volume 2, chapter 21, mean beyond their class."""
+
 DEVICE_ERROR: Final = FaultClass("DEVICE_ERROR")
 """The instrument took the command and failed at it."""
 
@@ -55,6 +75,8 @@ class ScpiInstrument(Instrument):
         completion: What tells that an operation is done, where its declaration does not say.
         complete_within_s: How long a write may take that a status acknowledges, in seconds.
         reply_within_s: How long a reply may take, in seconds.
+        faults: What its error numbers mean, where they are more than an error: those that
+            SCPI defines, unless a driver says otherwise, and the maker's own.
         conditions: What each bit of the questionable condition register says, for
             instruments whose register is to be looked at.
     """
@@ -69,6 +91,7 @@ class ScpiInstrument(Instrument):
     completion: ClassVar[Acknowledge] = Acknowledge.STATUS_BYTE
     complete_within_s: ClassVar[float] = 10.0
     reply_within_s: ClassVar[float] = 1.0
+    faults: ClassVar[Mapping[int, FaultClass]] = {}
     conditions: ClassVar[Mapping[int, FaultClass]] = {}
 
     def encode(self, directive: Directive[Any], instance: int = 1) -> Exchange:
@@ -151,7 +174,8 @@ class ScpiInstrument(Instrument):
             return
         # Command and execution errors mean that nothing was carried out.
         rejected = error.kind in (ErrorKind.COMMAND, ErrorKind.EXECUTION)
-        kind = REJECTED if rejected else DEVICE_ERROR
+        usual = REJECTED if rejected else DEVICE_ERROR
+        kind = self.faults.get(error.number) or SCPI_FAULTS.get(error.number, usual)
         raise DeviceError(Fault(kind, f"it answered {error.number}, {error.text!r}", raw))
 
     def identify(self) -> Script[Identity]:
