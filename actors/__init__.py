@@ -100,7 +100,7 @@ from .member import (
     Service,
 )
 from .operation import Acknowledge, Overlap, Progress
-from .parameter import Action, Assignment, Parameter, Reading, Setting
+from .parameter import Action, Assignment, Operation, Parameter, Reading, Setting
 from .polling import BusPoll, Polls
 from .reconcile import OnDrift, ReconcilePolicy, Reconciler
 from .reply import ReplyChannel
@@ -209,6 +209,7 @@ __all__ = [
     "Observer",
     "OnDrift",
     "OnReconnect",
+    "Operation",
     "Outcome",
     "Overlap",
     "Parameter",

@@ -191,6 +191,14 @@ class Bus:
         new.safe_plans()
         self._intake.members[old.name].device = new
 
+    def intended(self, name: str) -> Mapping[str, Plan[object]]:
+        """Return by name the settings that an instrument was told to hold, as last written.
+
+        Empty while it was away and they were not written again since.
+        """
+        member = self._intake.members[name]
+        return {} if member.unrestored else dict(member.intended)
+
     def forget_settings(self, name: str) -> None:
         """Restore no settings made so far: what they were written for has changed."""
         self._intake.members[name].intended.clear()
@@ -271,6 +279,7 @@ class Bus:
         wait: bool = True,
         watch_deadline: bool = True,
         once: bool = False,
+        after: Sequence[Ticket[Any]] = (),
         caller: str | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket; see `Intake.submit`.
@@ -284,6 +293,7 @@ class Bus:
             wait=wait,
             watch_deadline=watch_deadline,
             once=once,
+            after=after,
             caller=caller,
         )
         if priority is Priority.EMERGENCY:

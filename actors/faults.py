@@ -22,7 +22,7 @@ class Cause(Enum):
     CONFLICT = "conflict"
     """Another operation excludes this one."""
     DEPENDENCY = "dependency"
-    """A command that had to come first failed."""
+    """A command that had to come first failed, or what has to hold first does not."""
     JOURNAL = "journal"
     """The audit trail cannot be written."""
     WITHDRAWN = "withdrawn"

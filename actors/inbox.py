@@ -42,10 +42,23 @@ class Lane(Generic[M]):
         room: Who waits for room, once somebody had to; the inbox's own.
         promised: Places given to woken waiters that have not put their message yet.
         count: How many messages wait; the inbox's own.
+        blocked: The messages that wait for something elsewhere, by identity: those behind
+            them in their priority wait as well.
     """
 
     # Made by the thousand: a dictionary for each would weigh as much as the rest.
-    __slots__ = ("bound", "busy", "count", "engaged", "held", "name", "promised", "queues", "room")
+    __slots__ = (
+        "blocked",
+        "bound",
+        "busy",
+        "count",
+        "engaged",
+        "held",
+        "name",
+        "promised",
+        "queues",
+        "room",
+    )
 
     def __init__(self, name: str, bound: int) -> None:
         """Make an empty lane."""
@@ -59,6 +72,7 @@ class Lane(Generic[M]):
         self.room: trio.lowlevel.ParkingLot | None = None
         self.promised = 0
         self.count = 0
+        self.blocked: set[int] | None = None
 
     def __len__(self) -> int:
         """Return how many messages wait."""
@@ -85,7 +99,7 @@ class Lane(Generic[M]):
             return None
         stays = self.held or self.engaged
         for priority, queue in enumerate(self.queues[:1] if stays else self.queues):
-            if queue:
+            if queue and not (self.blocked and next(iter(queue)) in self.blocked):
                 message = queue.popitem(last=False)[1]
                 self.count -= 1
                 if not queue:
@@ -213,12 +227,26 @@ class Inbox(Generic[M]):
         if priority is Priority.EMERGENCY:
             self._emergencies += 1
 
+    def block(self, lane: Lane[M], message: M) -> None:
+        """Keep a waiting message, and those behind it, until it is unblocked."""
+        if lane.blocked is None:
+            lane.blocked = set()
+        lane.blocked.add(id(message))
+
+    def unblock(self, lane: Lane[M], message: M) -> None:
+        """Let a message go when it is its turn."""
+        if lane.blocked is not None:
+            lane.blocked.discard(id(message))
+        self.ring()
+
     def discard(self, lane: Lane[M], message: M, priority: Priority) -> bool:
         """Take a waiting message out and return whether it was there."""
         queue = lane.queues[priority]
         if queue is None or queue.pop(id(message), None) is None:
             return False
         lane.count -= 1
+        if lane.blocked is not None:
+            lane.blocked.discard(id(message))
         if priority is Priority.EMERGENCY:
             self._emergencies -= 1
         if not lane.count:
@@ -233,6 +261,7 @@ class Inbox(Generic[M]):
             self._emergencies -= len(lane.queues[Priority.EMERGENCY] or ())
             lane.queues = [None] * len(Priority)
             lane.count = 0
+            lane.blocked = None
             self._turns.remove(lane)
         for _ in range(lane.bound):
             if not lane.room:

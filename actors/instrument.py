@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, overload
 
@@ -29,7 +29,7 @@ from .member import Identity, Script
 from .operation import Overlap
 from .parameter import Action, Assignment, Parameter, Reading, Setting, with_instance
 from .ticket import Ticket
-from .validation import Limits, check
+from .validation import Limits, Requirement, check
 from .wear import Wear
 
 T = TypeVar("T")
@@ -93,6 +93,9 @@ class Instrument(ABC):
     actions: ClassVar[Mapping[str, Action]] = {}
     """The driver's actions by name, inherited ones included."""
 
+    _looked_at: ClassVar[Set[str]] = frozenset()
+    """The readings that something requires."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Collect the declared settings and readings."""
         super().__init_subclass__(**kwargs)
@@ -107,6 +110,11 @@ class Instrument(ABC):
                     actions[name] = each
         cls.parameters = found
         cls.actions = actions
+        requires = [each.requires for each in actions.values()]
+        requires += [each.requires for each in found.values() if isinstance(each, Setting)]
+        cls._looked_at = {
+            needed.of.name for each in requires for needed in each if needed.within_s is not None
+        }
 
     def __init__(self, name: str, bus: Bus, *, unit: str | None = None) -> None:
         """Make an instrument on `bus`; the tree attaches it."""
@@ -119,6 +127,8 @@ class Instrument(ABC):
         self._reads: dict[tuple[str, int], Plan[Any]] = {}
         self._safe: tuple[Plan[object], ...] | None = None
         self._wear = Wear()
+        # What was read last of what something requires, and when, in monotonic ns.
+        self._seen: dict[str, tuple[object, int]] = {}
 
     def __repr__(self) -> str:
         """Return the driver, the name and the bus."""
@@ -327,6 +337,7 @@ class Instrument(ABC):
         confirm: bool = False,
         priority: Priority = Priority.NORMAL,
         wait: bool = True,
+        after: Sequence[Ticket[Any]] = (),
     ) -> Ticket[T | None]: ...
     @overload
     async def submit(
@@ -336,6 +347,7 @@ class Instrument(ABC):
         confirm: bool = False,
         priority: Priority = Priority.NORMAL,
         wait: bool = True,
+        after: Sequence[Ticket[Any]] = (),
     ) -> Ticket[None]: ...
     async def submit(
         self,
@@ -345,11 +357,14 @@ class Instrument(ABC):
         confirm: bool = False,
         priority: Priority = Priority.NORMAL,
         wait: bool = True,
+        after: Sequence[Ticket[Any]] = (),
     ) -> Ticket[Any]:
         """Check a directive, have it accepted, and return its ticket.
 
         `instance` is the loop or channel to read; an assignment names its own. Waits for
-        room in the instrument's lane unless `wait` is False, never for the device. The
+        room in the instrument's lane unless `wait` is False, never for the device. It is
+        sent once the commands of `after`, of whatever instruments, have completed; it fails
+        when one of them does. The
         caller's scope is the command's deadline. An emergency needs no confirmation, and
         trips the instrument.
 
@@ -358,8 +373,9 @@ class Instrument(ABC):
                 (validation), the instrument is away (breaker), tripped, full or stopped.
         """
         confirm = confirm or priority is Priority.EMERGENCY
-        plan = self.plan(directive, instance=instance, confirm=confirm)
-        return await self.bus.submit(self, plan, priority=priority, wait=wait)
+        urgent = priority is Priority.EMERGENCY
+        plan = self.plan(directive, instance=instance, confirm=confirm, whatever=urgent)
+        return await self.bus.submit(self, plan, priority=priority, wait=wait, after=after)
 
     @overload
     async def ask(
@@ -397,7 +413,8 @@ class Instrument(ABC):
             CommandError: It was, and failed.
         """
         confirm = confirm or priority is Priority.EMERGENCY
-        plan = self.plan(directive, instance=instance, confirm=confirm)
+        urgent = priority is Priority.EMERGENCY
+        plan = self.plan(directive, instance=instance, confirm=confirm, whatever=urgent)
         ticket = await self.bus.submit(self, plan, priority=priority, watch_deadline=False)
         try:
             outcome: Outcome[Any] = await ticket.outcome()
@@ -409,15 +426,21 @@ class Instrument(ABC):
         return outcome.value
 
     def plan(
-        self, directive: Directive[Any], *, instance: int = 1, confirm: bool = False
+        self,
+        directive: Directive[Any],
+        *,
+        instance: int = 1,
+        confirm: bool = False,
+        whatever: bool = False,
     ) -> Plan[Any]:
         """Check a directive and return what to send for it.
 
-        `instance` is the loop or channel to read; an assignment names its own.
+        `instance` is the loop or channel to read; an assignment names its own. `whatever`
+        is for emergencies and what drives the instrument safe: it needs nothing to hold.
 
         Raises:
-            RefusedError: The driver did not declare it, there is no such instance, or the
-                value or the confirmation is wrong.
+            RefusedError: The driver did not declare it, there is no such instance, the
+                value or the confirmation is wrong, or what has to hold does not.
         """
         match directive:
             case Parameter():
@@ -431,6 +454,9 @@ class Instrument(ABC):
                 command = f"{target}.set"
                 limits = self.limits_of(setting)
                 check(limits, value, instrument=self.name, command=command, confirm=confirm)
+                harmless = callable(limits.hazardous) and not limits.is_hazardous(value)
+                if setting.requires and not (whatever or harmless):
+                    self._check_requirements(setting.requires, command, value)
                 decode = self._decoder(directive, setting.name)
                 return Plan(
                     name=command,
@@ -458,6 +484,8 @@ class Instrument(ABC):
                         instrument=self.name,
                         command=directive.name,
                     )
+                if not whatever:
+                    self._check_requirements(directive.requires, directive.name)
                 decode = self._decoder(directive, directive.name)
                 return Plan(
                     name=directive.name,
@@ -524,6 +552,8 @@ class Instrument(ABC):
         plan = self._reads.get(key)
         if plan is None:
             decode = partial(self.decode, parameter)
+            if parameter.name in self._looked_at and instance == 1:
+                decode = partial(self._decode_seen, parameter)
             plan = self._reads[key] = Plan(
                 name=with_instance(*key),
                 exchange=_expecting(self.encode(parameter, instance), decode),
@@ -533,10 +563,47 @@ class Instrument(ABC):
             )
         return plan
 
+    def _decode_seen(self, parameter: Parameter[T], raw: bytes) -> T | None:
+        value = self.decode(parameter, raw)
+        self._seen[parameter.name] = value, current_clock().mono_ns()
+        return value
+
+    def _check_requirements(
+        self, requires: Sequence[Requirement], command: str, value: object = None
+    ) -> None:
+        """Refuse what needs something to hold that does not, as far as is known."""
+        for needed in requires:
+            found = self._lacks(needed)
+            if found is not None:
+                given = "" if value is None else f" {value!r}"
+                raise RefusedError(
+                    f"before{given} {needed.of.name} must {needed.text}; {found}",
+                    cause=Cause.DEPENDENCY,
+                    instrument=self.name,
+                    command=command,
+                )
+
+    def _lacks(self, needed: Requirement) -> str | None:
+        """Return what is known of what is required, where that will not do."""
+        name = needed.of.name
+        if needed.within_s is None:
+            plan = self.bus.intended(self.name).get(name)
+            if plan is None or plan.readback is None:
+                return "it was not set since it was connected"
+            held = plan.readback.wanted
+            return None if needed.accepts(held) else f"it was last set to {held!r}"
+        value, at_ns = self._seen.get(name, (None, 0))
+        age_s = (current_clock().mono_ns() - at_ns) / 1e9
+        if name not in self._seen or age_s > needed.within_s:
+            return f"it was not read within the last {needed.within_s:g} s"
+        return None if needed.accepts(value) else f"it was {value!r} when last read"
+
     def safe_plans(self) -> Sequence[Plan[object]]:
         """Return what drives the instrument safe."""
         if self._safe is None:
-            self._safe = tuple(self.plan(each, confirm=True) for each in self.safe_state)
+            self._safe = tuple(
+                self.plan(each, confirm=True, whatever=True) for each in self.safe_state
+            )
         return self._safe
 
 

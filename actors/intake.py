@@ -9,7 +9,8 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -103,6 +104,10 @@ class Intake:
         self._ledger = ledger
         self._sequence = sequence
         self._expiry = _Expiry()
+        # What lost a predecessor, while those are failed one after the other: a chain of
+        # dependants may be long.
+        self._orphans: deque[tuple[Ticket[Any], Ticket[Any]]] = deque()
+        self._failing_orphans = False
 
     async def submit(
         self,
@@ -113,6 +118,7 @@ class Intake:
         wait: bool = True,
         watch_deadline: bool = True,
         once: bool = False,
+        after: Sequence[Ticket[Any]] = (),
         caller: str | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket.
@@ -120,6 +126,8 @@ class Intake:
         Waits for room in the lane, unless `wait` is False, and for the ledger where the
         command can do harm, and for nothing else. The caller's scope is the command's
         deadline; `watch_deadline` is False where the caller withdraws the command itself.
+        The commands of `after`, here or elsewhere, have to complete before it is sent, and
+        it fails when one of them does (dependency); what is behind it waits with it.
         `once` is for what comes around by itself: it is not tried again. `caller` is the
         name of the task that calls, where it is not given.
 
@@ -136,6 +144,8 @@ class Intake:
         hold = carried(device.name)
         try:
             member = self.admit(device, plan, priority, wait=wait, hold=hold)
+            if after:
+                self._check_after(device, plan, priority, after)
             deadline_s = trio.current_effective_deadline()
             command = Command(
                 next(self._sequence),
@@ -175,7 +185,55 @@ class Intake:
             moved(ticket, None)
         if watch_deadline and deadline_s != math.inf:
             self._expiry.add(ticket)
+        if after:
+            self._wait_for(member, ticket, after)
         return ticket
+
+    def _check_after(
+        self, device: Device, plan: Plan[object], priority: Priority, after: Sequence[Ticket[Any]]
+    ) -> None:
+        """Refuse what follows a command that has failed already."""
+        failed = next((each for each in after if each.state is CommandState.FAILED), None)
+        if failed is None and priority is not Priority.EMERGENCY:
+            return
+        raise RefusedError(
+            "an emergency waits for no other command" if failed is None else _unmet(failed),
+            cause=Cause.VALIDATION if failed is None else Cause.DEPENDENCY,
+            instrument=device.name,
+            command=plan.name,
+        )
+
+    def _wait_for(self, member: Member, ticket: Ticket[Any], after: Sequence[Ticket[Any]]) -> None:
+        """Keep a command in its lane until others are over."""
+        waits_for = {each.seq: each for each in after if not each.state.final}
+
+        def note(over: Ticket[Any]) -> None:
+            waits_for.pop(over.seq, None)
+            if over.state is CommandState.FAILED:
+                self._orphan(ticket, over)
+            elif not waits_for and not ticket.state.final:
+                self.inbox.unblock(member.lane, ticket)
+
+        if waits_for:
+            self.inbox.block(member.lane, ticket)
+        for each in after:
+            if not each.state.final:
+                each.follow(note)
+            elif each.state is CommandState.FAILED:
+                self._orphan(ticket, each)  # it failed while there was no room
+
+    def _orphan(self, ticket: Ticket[Any], failed: Ticket[Any]) -> None:
+        """Fail a command whose predecessor failed, and in turn those that follow it."""
+        self._orphans.append((ticket, failed))
+        if self._failing_orphans:
+            return
+        self._failing_orphans = True
+        try:
+            while self._orphans:
+                follower, lost = self._orphans.popleft()
+                self.take_back(follower, Cause.DEPENDENCY, _unmet(lost))
+        finally:
+            self._failing_orphans = False
 
     async def _put(
         self, device: Device, member: Member, ticket: Ticket[Any], *, wait: bool
@@ -481,3 +539,11 @@ class Intake:
             expiry.changed = trio.Event()
             with trio.CancelScope(deadline=next_s):
                 await expiry.changed.wait()
+
+
+def _unmet(failed: Ticket[Any]) -> str:
+    command = failed.command
+    return (
+        f"command {failed.seq}, {command.instrument}: {command.plan.name}, had to come first "
+        "and failed"
+    )

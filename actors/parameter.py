@@ -13,7 +13,7 @@ from .command import Priority
 from .operation import Acknowledge
 from .retry import RetryPolicy
 from .ticket import Ticket
-from .validation import Limits
+from .validation import Limits, Requirement
 
 T = TypeVar("T")
 
@@ -41,7 +41,12 @@ class Caller(Protocol):
         ...
 
     async def submit(
-        self, directive: Any, *, confirm: bool = False, priority: Priority = Priority.NORMAL
+        self,
+        directive: Any,
+        *,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+        after: Sequence[Ticket[Any]] = (),
     ) -> Ticket[Any]:
         """Have a directive accepted and return its ticket."""
         ...
@@ -108,6 +113,16 @@ class Reading(Parameter[T]):
         """Declare a reading of `type` in `unit`."""
         super().__init__(header, unit=unit, type=type, retry=retry)
 
+    def equals(self, value: T, *, within_s: float = 10.0) -> Requirement:
+        """Return the requirement that it was `value` when it was last read, not long ago."""
+        return self.satisfies(lambda read: bool(read == value), f"be {value!r}", within_s=within_s)
+
+    def satisfies(
+        self, accepts: Callable[[T], bool], text: str, *, within_s: float = 10.0
+    ) -> Requirement:
+        """Return the requirement that its last value will do; `text` completes "it must"."""
+        return Requirement(self, accepts, text, within_s)
+
     @overload
     def __get__(self, instrument: None, owner: type) -> Reading[T]: ...
     @overload
@@ -124,6 +139,8 @@ class Setting(Parameter[T]):
         limits: What values it takes, and which of them can do harm.
         idempotent: Whether writing it twice is the same as once.
         acknowledge: What tells that it was taken; None for what the driver says.
+        requires: What has to hold before it is written: before a value that can do harm,
+            where only some can, else before any.
     """
 
     @overload
@@ -138,6 +155,7 @@ class Setting(Parameter[T]):
         idempotent: bool = True,
         acknowledge: Acknowledge | None = None,
         retry: RetryPolicy | None = None,
+        requires: Sequence[Requirement] = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -153,8 +171,9 @@ class Setting(Parameter[T]):
         idempotent: bool = True,
         acknowledge: Acknowledge | None = None,
         retry: RetryPolicy | None = None,
+        requires: Sequence[Requirement] = (),
     ) -> None: ...
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a declaration says all of it in one place
         self,
         header: str,
         *,
@@ -167,12 +186,14 @@ class Setting(Parameter[T]):
         idempotent: bool = True,
         acknowledge: Acknowledge | None = None,
         retry: RetryPolicy | None = None,
+        requires: Sequence[Requirement] = (),
     ) -> None:
         """Declare a setting of `type` in `unit`, within its limits."""
         super().__init__(header, unit=unit, type=type, retry=retry)
         self.limits: Limits[T] = Limits(type, unit, low, high, tuple(choices), hazardous)
         self.idempotent = idempotent
         self.acknowledge = acknowledge
+        self.requires = tuple(requires)
 
     @overload
     def __get__(self, instrument: None, owner: type) -> Setting[T]: ...
@@ -181,6 +202,18 @@ class Setting(Parameter[T]):
     def __get__(self, instrument: Caller | None, owner: type) -> Setting[T] | BoundSetting[T]:
         """Return the declaration from the driver, the bound setting from an instrument."""
         return self if instrument is None else BoundSetting(instrument, self)
+
+    def is_set(self) -> Requirement:
+        """Return the requirement that it was set, to whatever value."""
+        return Requirement(self, lambda _: True, "be set")
+
+    def equals(self, value: T) -> Requirement:
+        """Return the requirement that it was last set to `value`."""
+        return self.satisfies(lambda held: bool(held == value), f"be set to {value!r}")
+
+    def satisfies(self, accepts: Callable[[T], bool], text: str) -> Requirement:
+        """Return the requirement that what it was set to will do; `text` completes "it must"."""
+        return Requirement(self, accepts, text)
 
     def to(self, value: T, *, instance: int = 1) -> Assignment[T]:
         """Return the assignment of `value`, to be submitted or declared as safe."""
@@ -196,6 +229,7 @@ class Action:
         idempotent: Whether doing it twice is the same as once.
         acknowledge: What tells that it was done; None for what the driver says.
         retry: How often it is tried; None for what its bus says.
+        requires: What has to hold before it is done.
         name: The attribute's name in the driver.
     """
 
@@ -207,6 +241,7 @@ class Action:
         idempotent: bool = False,
         acknowledge: Acknowledge | None = None,
         retry: RetryPolicy | None = None,
+        requires: Sequence[Requirement] = (),
     ) -> None:
         """Declare an action; its name comes from the attribute it is assigned to."""
         self.header = header
@@ -214,6 +249,7 @@ class Action:
         self.idempotent = idempotent
         self.acknowledge = acknowledge
         self.retry = retry
+        self.requires = tuple(requires)
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -250,10 +286,15 @@ class Operation(Action):
         hazardous: bool = False,
         idempotent: bool = False,
         acknowledge: Acknowledge | None = None,
+        requires: Sequence[Requirement] = (),
     ) -> None:
         """Declare an operation; its name comes from the attribute it is assigned to."""
         super().__init__(
-            header, hazardous=hazardous, idempotent=idempotent, acknowledge=acknowledge
+            header,
+            hazardous=hazardous,
+            idempotent=idempotent,
+            acknowledge=acknowledge,
+            requires=requires,
         )
         self.abort = abort
         self.progress = progress
@@ -362,10 +403,13 @@ class BoundSetting(Generic[T]):
         instance: int = 1,
         confirm: bool = False,
         priority: Priority = Priority.NORMAL,
+        after: Sequence[Ticket[Any]] = (),
     ) -> Ticket[None]:
-        """Submit the write and return its ticket. Errors as for `Instrument.submit`."""
+        """Submit the write and return its ticket; see `Instrument.submit`."""
         assignment = self.declared.to(value, instance=instance)
-        return await self.instrument.submit(assignment, confirm=confirm, priority=priority)
+        return await self.instrument.submit(
+            assignment, confirm=confirm, priority=priority, after=after
+        )
 
     def to(self, value: T, *, instance: int = 1) -> Assignment[T]:
         """Return the assignment of `value`, to be submitted."""
@@ -392,7 +436,13 @@ class BoundAction:
         await self.instrument.ask(self.declared, confirm=confirm, priority=priority)
 
     async def submit(
-        self, *, confirm: bool = False, priority: Priority = Priority.NORMAL
+        self,
+        *,
+        confirm: bool = False,
+        priority: Priority = Priority.NORMAL,
+        after: Sequence[Ticket[Any]] = (),
     ) -> Ticket[None]:
-        """Submit it and return its ticket. Errors as for `Instrument.submit`."""
-        return await self.instrument.submit(self.declared, confirm=confirm, priority=priority)
+        """Submit it and return its ticket; see `Instrument.submit`."""
+        return await self.instrument.submit(
+            self.declared, confirm=confirm, priority=priority, after=after
+        )

@@ -21,6 +21,7 @@ class Ticket(Generic[T]):
 
     __slots__ = (
         "_channel",
+        "_followers",
         "_moved",
         "_progress",
         "_progressed",
@@ -54,6 +55,7 @@ class Ticket(Generic[T]):
         self._withdraw = withdraw
         self._moved = moved
         self._channel: ReplyChannel[Outcome[T]] = ReplyChannel()
+        self._followers: list[Callable[[Ticket[T]], None]] = []
         self._progress: Progress | None = None
         # Made for the first who wants to see progress.
         self._progressed: trio.lowlevel.ParkingLot | None = None
@@ -139,6 +141,13 @@ class Ticket(Generic[T]):
         self._channel.send(outcome)
         if self._progressed is not None:
             self._progressed.unpark_all()
+        followers, self._followers = self._followers, []
+        for follow in followers:
+            follow(self)
+
+    def follow(self, then: Callable[[Ticket[T]], None]) -> None:
+        """Have `then` called once the command has its outcome."""
+        self._followers.append(then)
 
     def error(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import frozen
 
@@ -97,6 +97,33 @@ class Limits(Generic[T]):
 
     def _with_unit(self, limit: float) -> str:
         return f"{limit:.12g}" + (f" {self.unit}" if self.unit else "")
+
+
+class Named(Protocol):
+    """What has a name once its driver is declared."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+
+@frozen
+class Requirement:
+    """What has to hold before an instrument is told something.
+
+    Attributes:
+        of: The setting or reading it is about.
+        accepts: Whether a value of it will do.
+        text: In words what it has to be, after the name.
+        within_s: How old the last reading may be, in seconds; None for a setting, whose
+            value is what it was last set to.
+    """
+
+    of: Named
+    accepts: Callable[[Any], bool]
+    text: str
+    within_s: float | None = None
 
 
 def check(limits: Limits[T], value: T, *, instrument: str, command: str, confirm: bool) -> None:

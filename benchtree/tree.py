@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import trio
@@ -38,6 +38,7 @@ from actors import (
     Started,
     SupervisionError,
     Supervisor,
+    Ticket,
     describe,
 )
 from transports import BusProfile, SimLine, Transport
@@ -47,6 +48,7 @@ from .group import DeviceGroup, ErrorPolicy
 from .ports import Ports
 from .spec import ActorSpec, BusSpec, ChildName, InstrumentSpec, Kind, TreeSpec
 from .subtrees import Subtrees
+from .watch import Watch, watching
 
 D = TypeVar("D", bound=Instrument)
 
@@ -156,6 +158,17 @@ class Tree:
     def status(self) -> Sequence[BusStatus]:
         """Return where every bus and its instruments stand now."""
         return tuple(bus.status() for bus in self._buses)
+
+    def tickets(self) -> Sequence[Ticket[Any]]:
+        """Return the commands that are accepted and not finished, bus by bus."""
+        return tuple(ticket for bus in self._buses for ticket in bus.tickets())
+
+    def watch(self) -> AbstractContextManager[Watch]:
+        """Return a context in which each step of the tree's commands can be iterated over.
+
+        No bus waits for whoever watches: steps that are not taken are dropped and counted.
+        """
+        return watching(self.events)
 
     # Changing it.
 

@@ -111,6 +111,7 @@ class EzZoneModbus(EzZone):
         confirm: bool = False,
         priority: Priority = Priority.NORMAL,
         wait: bool = True,
+        after: Sequence[Ticket[Any]] = (),
     ) -> Ticket[Any]:
         """Have a directive accepted; see `Instrument.submit`.
 
@@ -119,7 +120,12 @@ class EzZoneModbus(EzZone):
         if wait and self._needs_units(directive):
             await super().ask(EzZone.display_units, priority=priority)
         return await super().submit(
-            directive, instance=instance, confirm=confirm, priority=priority, wait=wait
+            directive,
+            instance=instance,
+            confirm=confirm,
+            priority=priority,
+            wait=wait,
+            after=after,
         )
 
     async def ask(
