@@ -7,7 +7,19 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from . import ask, cadence, exchange, fleet, inbox, journal, restart, scale, simulate, sinks
+from . import (
+    ask,
+    cadence,
+    exchange,
+    fleet,
+    inbox,
+    journal,
+    red_pitaya,
+    restart,
+    scale,
+    simulate,
+    sinks,
+)
 from .report import Measurement
 
 
@@ -27,6 +39,7 @@ BENCHMARKS: Final[Mapping[str, _Benchmark]] = {
     "scale": scale.run,
     "restart": restart.run,
     "simulate": simulate.run,
+    "pyrpl": red_pitaya.run,
 }
 
 

@@ -9,7 +9,16 @@ from typing import Final, Protocol
 import trio
 from attrs import define
 
-from actors import Bus, BusAwaited, Events, Instrument, LeaseBook, Ledger, current_clock
+from actors import (
+    BreakerPolicy,
+    Bus,
+    BusAwaited,
+    Events,
+    Instrument,
+    LeaseBook,
+    Ledger,
+    current_clock,
+)
 from transports import (
     SERIAL,
     Address,
@@ -23,6 +32,7 @@ from transports import (
     HostedTransport,
     MemoryHost,
     Owner,
+    PyrplTransport,
     Resync,
     SimLine,
     StreamTransport,
@@ -40,6 +50,12 @@ from transports import (
 from .emulator import BoardEmulator
 from .lines import plan_line
 from .spec import BusSpec, InstrumentSpec, TreeSpec
+
+_WORKER_BREAKER: Final = BreakerPolicy(open_s=0.2)
+"""Of a bus behind a worker process, unless its specification says something else.
+
+A process that was killed is replaced at once; one that cannot start is left alone soon.
+"""
 
 
 class Stage(Protocol):
@@ -305,6 +321,9 @@ class Buses:
         framing: Framing,
         owner: Owner | None,
     ) -> Bus:
+        breaker = spec.breaker
+        if isinstance(transport, PyrplTransport) and breaker == BreakerPolicy():
+            breaker = _WORKER_BREAKER
         bus = Bus(
             spec.name,
             transport,
@@ -312,7 +331,7 @@ class Buses:
             events=self._events,
             sequence=self._sequence,
             tree=self._tree,
-            breaker=spec.breaker,
+            breaker=breaker,
             required=spec.required,
             leases=self._leases,
             ledger=self._ledger,
