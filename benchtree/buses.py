@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -23,6 +23,8 @@ from transports import (
     SERIAL,
     Address,
     AddressError,
+    BoardModel,
+    BoardTransport,
     BorrowedTransport,
     BusProfile,
     ByteStream,
@@ -48,7 +50,7 @@ from transports import (
 )
 
 from .emulator import BoardEmulator
-from .lines import plan_line
+from .lines import LinePlan, plan_line
 from .spec import BusSpec, InstrumentSpec, TreeSpec
 
 _WORKER_BREAKER: Final = BreakerPolicy(open_s=0.2)
@@ -163,6 +165,17 @@ class Buses:
         if self._entries[bus.name].framing != spec.driver.framing:
             raise ValueError(f"{spec.name}: {spec.driver.__name__} cannot share the bus {bus.name}")
 
+    def plug(self, bus: Bus, spec: InstrumentSpec) -> None:
+        """Put a device of its own behind a simulated board for an instrument that joins it.
+
+        Raises:
+            ValueError: Its driver has no device model.
+        """
+        line = self.lines.get(bus.name)
+        board = None if line is None else line.model
+        if isinstance(board, BoardModel) and (unit := spec.unit_id or "") not in board.devices:
+            board.devices[unit] = spec.driver.simulate([None])
+
     async def make(self, spec: BusSpec, instruments: Sequence[InstrumentSpec]) -> Bus:
         """Make a bus for these instruments, and become its owner.
 
@@ -187,12 +200,7 @@ class Buses:
             if not emulated:
                 owner = self._claimed.pop(key, None) or await self._claim(key)
         elif self._simulated(address):
-            connect = self._simulate(spec.name, address, instruments, profile)
-            transport = (
-                StreamTransport(key, connect, framing, profile)
-                if hosting is None
-                else HostedTransport(key, connect, hosting, profile)
-            )
+            transport = self._simulate(spec.name, key, plan, instruments)
         else:
             transport = make_transport(
                 address,
@@ -363,14 +371,22 @@ class Buses:
     def _simulate(
         self,
         name: str,
-        address: Address,
+        key: str,
+        plan: LinePlan,
         instruments: Sequence[InstrumentSpec],
-        profile: BusProfile,
-    ) -> Callable[[], Awaitable[ByteStream]]:
+    ) -> StreamTransport:
+        """Return the line to simulated devices that stand in for these instruments."""
+        address, profile = plan.address, plan.profile
         asked = [each.unit_id or each.driver.default_unit for each in instruments]
         units = address.units or asked
-        # Something must be on the line, even where no instrument is.
-        model = instruments[0].driver.simulate(units) if instruments else EchoModel()
+        model: DeviceModel
+        if address.addressed:
+            model = BoardModel(
+                {each.unit_id or "": each.driver.simulate([None]) for each in instruments}
+            )
+        else:
+            # Something must be on the line, even where no instrument is.
+            model = instruments[0].driver.simulate(units) if instruments else EchoModel()
         stage = self._stage
         line = self.lines[name] = SimLine(model) if stage is None else stage.line(name, model)
         # Only a network connection takes what is late with it when it is closed.
@@ -380,7 +396,11 @@ class Buses:
             stream = await host.connect()
             return stream if stage is None else stage.wrap(name, stream)
 
-        return connect
+        if plan.hosting is not None:
+            return HostedTransport(key, connect, plan.hosting, profile)
+        if address.addressed:
+            return BoardTransport(key, connect, plan.framing, profile)
+        return StreamTransport(key, connect, plan.framing, profile)
 
 
 def _lent_key(lent: Transport) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import importlib
 import inspect
+import itertools
 import re
 import stat
 import sys
@@ -142,7 +143,11 @@ def check_simulation(config: Config) -> None:
     for bus in config.tree.buses:
         mine = [each for each in config.tree.instruments if each.bus == bus.name]
         try:
-            mine[0].driver.simulate([each.unit_id for each in mine])
+            if parse_address(bus.address).addressed:
+                for each in mine:
+                    each.driver.simulate([None])
+            else:
+                mine[0].driver.simulate([each.unit_id for each in mine])
         except ValueError as error:
             where = ("bus", bus.name)
             mistakes.append(
@@ -242,6 +247,9 @@ class _Reading:
         self._actors: dict[str, ActorTable | None] = {}
         self._recordings: dict[str, RecordingTable | None] = {}
         self._on: dict[str, _Bus] = {}
+        # The bus whose table makes a board, by the names of others that are the same board.
+        self._boards: dict[str, str] = {}
+        self._units: dict[str, str | None] = {}
         self._drivers: dict[str, type[Instrument] | None] = {}
 
     def tree(self) -> TreeSpec | None:
@@ -337,6 +345,9 @@ class _Reading:
                 self._note(("bus", name, "address"), str(error))
                 continue
             profile = table.profile.applied(self._usual_profile(name, bus.address))
+            if bus.address.addressed and (board := self._board(bus.address, name)) is not None:
+                self._check_board(name, table, board, profile)
+                continue
             if not any(where[:3] == ("bus", name, "profile") for where, _ in self.wrong):
                 bus.profile = profile
             yield BusSpec(
@@ -348,12 +359,37 @@ class _Reading:
                 reconcile=table.reconcile,
             )
 
+    def _board(self, address: Address, name: str) -> str | None:
+        """Return the earlier bus that is the same GPIB board, or None."""
+        key = canonical_key(address)
+        for other, bus in self._on.items():
+            if other == name or other in self._boards or bus.address is None:
+                continue
+            if canonical_key(bus.address) == key:
+                self._boards[name] = other
+                return other
+        return None
+
+    def _check_board(self, name: str, table: BusTable, board: str, profile: BusProfile) -> None:
+        """Check that a second name for a board asks for nothing that the first does not."""
+        first = self._buses[board]
+        if first is None:
+            return
+        for key, mine, its in (
+            ("profile", profile, self._on[board].profile),
+            ("breaker", table.breaker, first.breaker),
+            ("required", table.required, first.required),
+        ):
+            if mine != its and its is not None:
+                what = f"is that of a board which bus.{board} is too; say it there"
+                self._note(("bus", name, key), what)
+
     def _usual_profile(self, bus: str, address: Address) -> BusProfile:
         """Return the profile that a bus has unless its table names one."""
         for table in self._instruments.values():
             if table is not None and table.bus == bus:
                 try:
-                    usual = self._find_driver(table.driver).profiles.get(address.scheme)
+                    usual = self._find_driver(table.driver).profiles.get(address.medium.value)
                 except UnknownDriverError:
                     continue  # said where the instrument is read
                 if usual is not None:
@@ -376,16 +412,27 @@ class _Reading:
             if driver is None:
                 continue
             self._drivers[name] = driver
+            unit = self._units[name] = self._unit((*path, "unit_id"), table, bus)
             yield InstrumentSpec(
                 name=name,
-                bus=table.bus,
+                bus=self._boards.get(table.bus, table.bus),
                 driver=driver,
-                unit_id=table.unit,
+                unit_id=unit,
                 identity=table.identity,
                 breaker=table.breaker,
                 on_reconnect=table.on_reconnect,
                 recovery_s=table.recovery_s,
             )
+
+    def _unit(self, path: KeyPath, table: InstrumentTable, bus: _Bus | None) -> str | None:
+        """Return which unit an instrument is: as its table says, or its bus's address."""
+        if bus is None or bus.address is None:
+            return table.unit
+        try:
+            return bus.address.unit_of(table.unit)
+        except AddressError as error:
+            self._note(path, error.reason)
+            return table.unit
 
     def _find_driver(self, name: str) -> type[Instrument]:
         return self._more_drivers.get(name) or find_driver(name)
@@ -408,19 +455,21 @@ class _Reading:
             if bus.address is not None and bus.address.scheme != "sim":
                 key = canonical_key(bus.address)
                 first = ports.setdefault(key, name)
-                if first != name:
+                if first != name and name not in self._boards:
                     what = f"is the same port as bus.{first} ({key}); put the instruments of both"
                     self._note((*path, "address"), f"{what} on bus.{first}")
             if not (bus.instruments or stray):
                 what = "no instrument is on it; add an [instrument.NAME] with"
                 self._note(path, f'{what} bus = "{name}", or remove it')
-            self._check_line(name, bus)
+            if name not in self._boards:
+                self._check_line(name, bus)
 
     def _check_line(self, name: str, bus: _Bus) -> None:
         """Check that the instruments of one bus can share it."""
         units: dict[str | None, str] = {}
         framed: str | None = None
-        for each in bus.instruments:
+        more = (self._on[other].instruments for other, its in self._boards.items() if its == name)
+        for each in itertools.chain(bus.instruments, *more):
             table, driver = self._instruments[each], self._drivers[each]
             if table is None or driver is None:
                 continue
@@ -434,7 +483,8 @@ class _Reading:
             if leader is not None and driver.framing != leader.framing:
                 what = f"{table.driver} tells replies apart differently from the driver of"
                 self._note((*path, "driver"), f"{what} {framed}; they cannot share bus.{name}")
-            unit = table.unit if table.unit is not None else driver.default_unit
+            unit = self._units.get(each)
+            unit = unit if unit is not None else driver.default_unit
             if bus.profile is not None and bus.profile.shared and unit is None:
                 what = f"is missing; several units share bus.{name}, so each needs its own"
                 self._note((*path, "unit_id"), what)
@@ -493,6 +543,9 @@ class _Reading:
         elif name not in named[kind]:
             known = [f"{kind}.{each}" for each in named[kind]]
             self._note(path, f"there is no {text}; {suggest(text, known)}")
+        elif kind == Kind.BUS.value and name in self._boards:
+            board = f"bus.{self._boards[name]}"
+            self._note(path, f"{text} is the same board as {board}; name {board}")
         else:
             return Kind(kind), name
         return None

@@ -14,6 +14,7 @@ from transports import (
     Framing,
     Hosting,
     Lines,
+    Medium,
     Transport,
     default_profile,
     make_board_transport,
@@ -53,9 +54,9 @@ def plan_line(spec: BusSpec, drivers: Sequence[type[Instrument]]) -> LinePlan:
         problem = scheme_problem(driver, address)
         if problem is not None:
             raise ValueError(f"{spec.name}: {problem}")
-    usual = (each.profiles.get(address.scheme) for each in drivers)
+    usual = (each.profiles.get(address.medium.value) for each in drivers)
     profile = spec.profile or next(filter(None, usual), default_profile(address))
-    if address.scheme == "serial" and "?" not in spec.address:
+    if address.medium is Medium.SERIAL and "?" not in spec.address:
         settings = (each.serial_settings for each in drivers)
         address = evolve(address, options=next(filter(None, settings), address.options))
     framings = {each.framing for each in drivers} or {Lines()}

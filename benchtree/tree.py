@@ -41,7 +41,7 @@ from actors import (
     Ticket,
     describe,
 )
-from transports import BusProfile, SimLine, Transport
+from transports import BusProfile, SimLine, Transport, parse_address
 
 from .buses import Buses, Stage
 from .group import DeviceGroup, ErrorPolicy
@@ -203,7 +203,9 @@ class Tree:
             name=name,
             bus=name,
             driver=driver,
-            unit_id=unit_id,
+            unit_id=parse_address(address).unit_of(unit_id)
+            if isinstance(address, str)
+            else unit_id,
             identity=identity or Identity(),
             breaker=breaker or BreakerPolicy(),
             on_reconnect=on_reconnect,
@@ -506,6 +508,7 @@ class Tree:
     def _attach(self, spec: InstrumentSpec, bus: Bus, driver: type[D]) -> D:
         self._check_free(spec.name)
         self._buses.check_fit(bus, spec)
+        self._buses.plug(bus, spec)
         instrument = driver(spec.name, bus, unit=spec.unit_id)
         policy = MemberPolicy(
             breaker=spec.breaker,

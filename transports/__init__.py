@@ -53,6 +53,8 @@ from .serial import connect_serial
 from .serial_ports import BY_ID, PortUser, SerialPort, list_serial_ports, port_users
 from .sim import (
     BlockingSimProcess,
+    BoardModel,
+    BoardTransport,
     DeviceModel,
     EchoModel,
     MemoryHost,
@@ -88,7 +90,9 @@ __all__ = [
     "AddressError",
     "Applicant",
     "BlockingSimProcess",
+    "BoardModel",
     "BoardSettings",
+    "BoardTransport",
     "BorrowedTransport",
     "BusProfile",
     "ByteStream",

@@ -14,7 +14,7 @@ from attrs import fields, frozen
 
 from .board import PORT, BoardSettings, read_board
 from .errors import AddressError
-from .resource import Medium, Resource, is_resource_name, parse_resource
+from .resource import Medium, Resource, is_resource_name, parse_resource, read_unit
 
 _COM_PORT: Final = re.compile(r"(?:\\\\\.\\)?(com\d+)", re.IGNORECASE)
 _DIGITS: Final = 9
@@ -124,6 +124,29 @@ class Address:
     def unit(self) -> str | None:
         """The instrument that the address names, where it stands for a bus of several."""
         return None if self.resource is None else self.resource.unit
+
+    @property
+    def addressed(self) -> bool:
+        """Whether several instruments share the bus, each read by its address."""
+        return self.resource is not None and self.resource.addressed
+
+    def unit_of(self, unit_id: str | None) -> str | None:
+        """Return the unit that an instrument at this address is, its unit id being `unit_id`.
+
+        Raises:
+            AddressError: The two name different instruments, or it is no unit of the bus.
+        """
+        if self.resource is None or not self.addressed:
+            return unit_id
+        if unit_id is None:
+            return self.unit
+        unit = read_unit(unit_id)
+        if self.unit not in (None, unit):
+            raise AddressError(
+                f"the unit id is {unit_id}, but {self.text} names unit {self.unit}; "
+                f"leave one of them out, or write {self.resource.board} as the address"
+            )
+        return unit
 
 
 def parse_address(text: str) -> Address:

@@ -77,7 +77,7 @@ class Resource:
         asked = unit if unit is not None else self.unit
         if asked is None:
             raise AddressError(f"{self.board} is a board; its instruments need a unit id each")
-        check_unit(asked)
+        asked = read_unit(asked)
         if self.host:
             return f"{self.board},{asked}::INSTR"
         return f"{self.board}::{asked.replace(',', '::')}::INSTR"
@@ -88,8 +88,8 @@ def is_resource_name(text: str) -> bool:
     return _BEGINS.match(text) is not None
 
 
-def check_unit(unit: str) -> None:
-    """Check the address of an instrument on a GPIB board.
+def read_unit(unit: str) -> str:
+    """Return the address of an instrument on a GPIB board, as resource names have it.
 
     Raises:
         AddressError: It is none.
@@ -100,6 +100,7 @@ def check_unit(unit: str) -> None:
             f"the unit {unit!r} is no GPIB address; it must be a number from 0 to 30, or two "
             'with a comma between where the second is secondary, as "5" or "5,2"'
         )
+    return ",".join(str(int(each)) for each in unit.split(","))
 
 
 def parse_resource(text: str) -> Resource:
@@ -133,7 +134,7 @@ def _gpib(board: int, parts: list[str], kind: str) -> Resource:
         raise AddressError(f"write GPIB{board}::INTFC or GPIB{board}")
     if kind == "SOCKET" or len(parts) > 2:
         raise AddressError(f"write GPIB{board}::5::INSTR, or GPIB{board}::5::2::INSTR")
-    unit = _unit(",".join(parts)) if parts else None
+    unit = read_unit(",".join(parts)) if parts else None
     return Resource(Medium.GPIB, f"GPIB{board}", unit=unit)
 
 
@@ -167,15 +168,10 @@ def _tcpip(board: int, parts: list[str], kind: str) -> Resource:
         device = device.removesuffix(",4880")  # the port it has anyway
     gateway = _GATEWAY_UNIT.fullmatch(device)
     if gateway is not None:
-        unit = _unit(gateway[2]) if gateway[2] else None
+        unit = read_unit(gateway[2]) if gateway[2] else None
         name = f"TCPIP{board}::{host}::{gateway[1].lower()}"
         return Resource(Medium.GPIB, name, unit=unit, host=host)
     return Resource(Medium.LAN, f"TCPIP{board}::{host}::{device}::INSTR", host=host)
-
-
-def _unit(text: str) -> str:
-    check_unit(text)
-    return ",".join(str(int(each)) for each in text.split(","))
 
 
 def _number(text: str) -> int:

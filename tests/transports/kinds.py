@@ -181,9 +181,10 @@ _BOARD_WITHOUT: Final = {
 }
 
 
-def _simulated(
+def simulated_visa(
     resource: str, profile: BusProfile, unit: str | None = None, *, sees_unasked: bool = False
 ) -> Kind:
+    """Return a resource of pyvisa-sim as a kind of host."""
     bench = LineBench(
         _serve_simulated(resource),
         evolve(profile, lateness_s=0.2),
@@ -213,7 +214,7 @@ KINDS: Final = {
         ),
         virtual=False,
     ),
-    "visa-gpib": _simulated("GPIB0::5::INSTR", GPIB, "5"),
-    "visa-usbtmc": _simulated("USB0::0x1AB1::0x0588::SIM1::INSTR", USBTMC),
-    "visa-sim-serial": _simulated("ASRL9::INSTR", SERIAL, sees_unasked=True),
+    "visa-gpib": simulated_visa("GPIB0::5::INSTR", GPIB, "5"),
+    "visa-usbtmc": simulated_visa("USB0::0x1AB1::0x0588::SIM1::INSTR", USBTMC),
+    "visa-sim-serial": simulated_visa("ASRL9::INSTR", SERIAL, sees_unasked=True),
 }

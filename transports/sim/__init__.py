@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .board import BoardModel, BoardTransport
 from .echo import EchoModel
 from .hosts import serve_pty, serve_tcp
 from .line import SimLine, TimedBytes
@@ -13,6 +14,8 @@ from .spec import Json, SimSpec
 
 __all__ = [
     "BlockingSimProcess",
+    "BoardModel",
+    "BoardTransport",
     "DeviceModel",
     "EchoModel",
     "Json",
