@@ -341,16 +341,23 @@ class Bus:
         What it is a part of is rearmed as a whole; see `Device.group`.
 
         Raises:
-            RefusedError: Driving it safe is still owed.
+            RefusedError: Driving it safe is still owed, or an emergency has not ended yet.
         """
         members = self._together(name)
+        alarmed = {
+            ticket.command.instrument
+            for ticket in self.tickets()
+            if ticket.command.priority is Priority.EMERGENCY
+        }
         for member in members:
+            reason = None
             if member.safe_reason is not None:
+                reason = f"it has not been driven safe yet after {member.safe_reason}"
+            elif member.name in alarmed:
+                reason = "an emergency command to it has not ended yet"
+            if reason is not None:
                 raise RefusedError(
-                    f"it has not been driven safe yet after {member.safe_reason}",
-                    cause=Cause.TRIPPED,
-                    instrument=member.name,
-                    command="rearm",
+                    reason, cause=Cause.TRIPPED, instrument=member.name, command="rearm"
                 )
         for member in members:
             self._rearm(member)

@@ -231,8 +231,8 @@ class Invariants:
         }
         # The buses that were opened and have been asked nothing yet.
         self._fresh: set[str] = set()
-        # What must be over as soon as time moves on: buses and instruments.
-        self._overdue: dict[tuple[str, bool], str] = {}
+        # Commands that must be over as soon as time moves on, by whose and why.
+        self._overdue: dict[tuple[str, str], list[int]] = {}
         self._now_s = 0.0
 
     def expect(self, holds: object, at_s: float, invariant: str, text: str) -> None:
@@ -263,6 +263,12 @@ class Invariants:
         place = _Place(instrument.bus.name, frozenset(firsts), safe, frozenset(hazards))
         self._places[instrument.name] = place
         self._on[place.bus].append(place)
+
+    def is_open(self, *names: str) -> bool:
+        """Return whether the breaker of any of these buses and instruments is open."""
+        return any(
+            breaker.open for name in names if (breaker := self._breakers.get(name)) is not None
+        )
 
     def is_unsafe(self, instrument: str) -> bool:
         """Return whether an instrument was tripped and has not been driven safe since."""
@@ -309,7 +315,7 @@ class Invariants:
             case InstrumentIdentified(instrument=name):
                 self._in_service(name)
             case InstrumentQuarantined(instrument=name):
-                self._overdue[name, False] = "it was quarantined"
+                self._expect_end(name, "it was quarantined", is_bus=False)
             case LaneTripped(instrument=name):
                 self._trip(name, at_s)
             case LaneRearmed(instrument=name):
@@ -410,14 +416,18 @@ class Invariants:
         self._now_s = at_s
         if not self._overdue:
             return
-        for (name, is_bus), why in self._overdue.items():
-            left = [
-                seq
-                for seq, life in self._alive.items()
-                if (life.bus if is_bus else life.instrument) == name and not life.urgent
-            ]
+        for (name, why), waiting in self._overdue.items():
+            left = [seq for seq in waiting if seq in self._alive]
             self.expect(not left, at_s, PROMPT, f"{name}: {why}, and commands {left[:5]} go on")
         self._overdue.clear()
+
+    def _expect_end(self, name: str, why: str, *, is_bus: bool) -> None:
+        """Expect that what waits for a bus or an instrument now has ended when time moves on."""
+        self._overdue[name, why] = [
+            seq
+            for seq, life in self._alive.items()
+            if (life.bus if is_bus else life.instrument) == name and not life.urgent
+        ]
 
     # Commands.
 
@@ -568,7 +578,8 @@ class Invariants:
                 f"{event.name} waits {wait_s} s after {breaker.openings} openings in a row, "
                 f"not {least_s:g} s: {event.reason}",
             )
-            self._overdue[event.name, event.name not in self._places] = "its breaker opened"
+            is_bus = event.name not in self._places
+            self._expect_end(event.name, "its breaker opened", is_bus=is_bus)
 
     def _in_service(self, name: str) -> None:
         place = self._places.get(name)

@@ -285,14 +285,16 @@ class FaultyDisk:
         self.troubled -= 1
         self._full -= full
         self._slow_s -= 0.0 if full else fault.by_s
-        # What was begun takes its time yet, and who failed waits before the next try.
-        self._late_until_s = trio.current_time() + fault.by_s + RETRY_S + GATHER_S
+        self._excuse(0.0)
 
     def append(self, rows: Sequence[JournalRow], *, durable: bool) -> None:
         """Take a batch, unless a fault stands in the way."""
         del durable
         now_s = trio.current_time()
-        self._clock.spent_s += max(0.0, self._slow_s)
+        slow_s = max(0.0, self._slow_s)
+        self._clock.spent_s += slow_s
+        if self.troubled:
+            self._excuse(slow_s)
         if self._full:
             raise OSError(28, "No space left on device")
         batch = self.chain.link(rows)
@@ -302,6 +304,11 @@ class FaultyDisk:
 
     def close(self) -> None:
         """Do nothing: there is no file."""
+
+    def _excuse(self, slow_s: float) -> None:
+        """Let rows be late: what was begun takes its time, and who failed waits to try again."""
+        late_until_s = trio.current_time() + slow_s + RETRY_S + GATHER_S
+        self._late_until_s = max(self._late_until_s, late_until_s)
 
 
 @define(eq=False)

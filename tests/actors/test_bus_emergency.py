@@ -537,6 +537,28 @@ async def test_removing_an_instrument_answers_who_wants_it_safe(
         assert outcomes == [SafeOutcome("a", "the instrument was removed")]
 
 
+async def test_an_emergency_that_has_not_ended_keeps_it_tripped(
+    autojump_clock: MockClock,
+) -> None:
+    """Rearmed before its emergency was carried out, it would not end in its safe state."""
+    a = Witness("a")
+    model = WitnessModel(reply_s=0.1)
+    async with running(model, a) as bench:
+        bench.bus.trip("a", "the door is open")
+        await bench.until(lambda: bool(bench.of(SafeStateReached)))
+        waiting = [
+            await bench.bus.submit(a, a.write(f"out {n}"), priority=Priority.EMERGENCY)
+            for n in range(2)
+        ]
+        for ticket in waiting:
+            with pytest.raises(RefusedError, match="has not"):
+                bench.bus.rearm("a")
+            await ticket.outcome()
+        await bench.until(lambda: len(bench.of(SafeStateReached)) == 2)
+        bench.bus.rearm("a")
+        assert sets(model)[-1] == f"SET {OFF}"
+
+
 async def test_a_read_that_was_taken_up_lets_the_safe_state_go_first(
     autojump_clock: MockClock,
 ) -> None:
