@@ -265,7 +265,7 @@ def test_trigger_module_sees_a_crossing() -> None:
     now_low, now_high = board.read(base + 0x15C, 2)
     ago_s = ((now_low + (now_high << 32)) - (low + (high << 32))) / 125e6
     # The sine passes a quarter of a volt upwards a twelfth of a period after zero.
-    assert armed_s + 0.02 - ago_s == pytest.approx(100.01 + 0.01 / 12, abs=2e-5)
+    assert armed_s + 0.02 - ago_s == pytest.approx(100.01 + 0.01 / 12, abs=1e-6)
     assert board.sample("trig") == pytest.approx(1.0, abs=0.001)
     board.wait(0.02)
     assert not board.busy()

@@ -215,9 +215,6 @@ class _Processing:
         number, place = divmod(offset, MODULE)
         if place == SYNC:
             self._memory[SYNC] = word & 0xFFFF
-            for each in IQS:
-                if not word >> each & 1:
-                    self._physics.synchronise(each)
             return
         self._memory[offset] = word
         if number in PIDS and place == 0x100:

@@ -185,10 +185,6 @@ class Physics:
         self._flagged = volts != self._flag
         self._flag = volts
 
-    def synchronise(self, number: int) -> None:
-        """Set an oscillator's phase to zero; `change` comes before."""
-        self._cycles[number] = 0.0
-
     def demodulated(self, number: int, from_s: float, to_s: float) -> complex:
         """Return the integral of an IQ module's amplitude over time, in V s.
 
@@ -292,6 +288,7 @@ class Physics:
         if piece is not None and circuit is not None:
             state = np.clip(piece.state(self.now_s), -1e6, 1e6)
             self._values.update(zip(circuit.names, state.tolist(), strict=True))
+        # An oscillator whose bit is cleared waits at phase zero.
         for number, iq in zip(IQS, self._iqs, strict=False):
             running = self._dsp[SYNC] >> number & 1
             passed = iq.frequency_hz * (self.now_s - self._cycles_at_s)

@@ -11,9 +11,11 @@ from .generator import CLOCK_HZ, Generator
 from .physics import Physics
 from .scope import first_edge
 from .settings import MODULE, TRIG
+from .waves import Floats
 from .words import Memory, signed
 
 _POINTS: Final = 2048
+_FINER: Final = 128
 _RISING: Final = (1, 3)
 _FALLING: Final = (2, 3)
 _BASE: Final = TRIG * MODULE
@@ -72,8 +74,7 @@ class Trigger:
         if not self._armed or not source or to_s <= from_s:
             return
         at_s = np.linspace(from_s, to_s, _POINTS)
-        over = self._physics.sample(self._dsp[_BASE] & 0xF, at_s)
-        over -= signed(self._dsp[_BASE + 0x118], 14) / 8192
+        over = self._over(at_s)
         hysteresis_v = abs(signed(self._dsp[_BASE + 0x11C], 14)) / 8192
         rise, self._above = first_edge(over, hysteresis_v, self._above)
         fall, self._below = first_edge(-over, hysteresis_v, self._below)
@@ -81,10 +82,19 @@ class Trigger:
         found += [fall] if source in _FALLING else []
         edges = [edge for edge in found if edge is not None]
         if edges:
-            self._at_s = float(at_s[min(edges)])
+            after = min(edges)
+            finer_s = np.linspace(float(at_s[max(after - 1, 0)]), float(at_s[after]), _FINER)
+            beyond = self._over(finer_s) * (1 if after == rise else -1) >= 0
+            beyond[-1] = True
+            self._at_s = float(finer_s[np.argmax(beyond)])
             self._armed = bool(self._dsp[_BASE + 0x104] & 1)
             self._physics.set_flag(self._output())
             self._notify()
+
+    def _over(self, at_s: Floats) -> Floats:
+        """Return the input as seen from the threshold."""
+        volts = self._physics.sample(self._dsp[_BASE] & 0xF, at_s)
+        return volts - signed(self._dsp[_BASE + 0x118], 14) / 8192
 
     def _output(self) -> float:
         if not self._dsp[_BASE + 0x10C]:
