@@ -317,11 +317,14 @@ class Bus:
         others = [each for each in self._intake.members.values() if each is not first]
         return (first, *(each for each in others if each.device.group == group))
 
-    def _trip(self, member: Member, reason: str) -> None:
+    def _trip(self, member: Member, reason: str, *, passing: bool = False) -> None:
         if member.tripped is not None:
+            if member.passing and not passing:
+                # Somebody means it: what would have passed stays.
+                member.tripped, member.passing = reason, False
             self._dispatch.safety.require_again(member)
             return
-        member.tripped = reason
+        member.tripped, member.passing = reason, passing
         name, failed = member.name, 0
         engagement = member.engagement
         if engagement is not None and engagement.ticket.command.plan.writes:
@@ -363,21 +366,35 @@ class Bus:
             self._rearm(member)
 
     def _rearm(self, member: Member) -> None:
-        name = member.name
         if member.tripped is not None:
-            member.tripped = None
-            self.events.publish(LaneRearmed(instrument=name))
+            self._end_trip(member)
         if member.answered and (not member.confirmed or member.unrestored):
             self._dispatch.upkeep.readmit(member)
             self._intake.inbox.ring()
         member.confirmed = True
 
-    async def make_safe(self, names: Collection[str], reason: str) -> Sequence[SafeOutcome]:
+    def _end_trip(self, member: Member) -> None:
+        member.tripped, member.passing = None, False
+        self.events.publish(LaneRearmed(instrument=member.name))
+
+    def end_trips(self, names: Collection[str]) -> None:
+        """Rearm what was tripped only until it is safe, and is; what is not stays tripped."""
+        for name in names:
+            # It may have been removed.
+            for member in self._together(name) if name in self._intake.members else ():
+                if member.passing and member.safe_reason is None:
+                    self._end_trip(member)
+                member.passing = False
+
+    async def make_safe(
+        self, names: Collection[str], reason: str, *, passing: bool = False
+    ) -> Sequence[SafeOutcome]:
         """Trip instruments and drive them safe; say which could not be reached.
 
         Takes at most the profile's `safe_s`, whatever is cancelled meanwhile. What could
         not be done stays owed: it comes first once the instrument is reached again. What
-        is a part of the same thing as one of them is driven safe with it.
+        is a part of the same thing as one of them is driven safe with it. With `passing`,
+        `end_trips` rearms them unless somebody trips them meanwhile.
         """
         if self._intake.lent is not None:
             return [SafeOutcome(name, None) for name in names]  # they are in others' hands
@@ -386,7 +403,7 @@ class Bus:
         names = [*names, *(each for each in concerned if each not in names)]
         for name in names:
             member = self._intake.members[name]
-            self._trip(member, reason)
+            self._trip(member, reason, passing=passing)
             if member.safe_reason is not None:
                 member.safe_due = True
                 waiting[name] = member.safe_told
@@ -421,17 +438,10 @@ class Bus:
         if not self._ended.is_set():
             await self._dispatch.away.wait()
 
-    def take_back(self, rearm: Collection[str] = ()) -> None:
-        """Use the port again: it is opened, and everybody on it identified.
-
-        `rearm` names instruments that were tripped for lending it.
-        """
+    def take_back(self) -> None:
+        """Use the port again: it is opened, and everybody on it identified."""
         self._intake.lent = None
-        for name in rearm:
-            member = self._intake.members.get(name)
-            if member is not None and member.tripped is not None and member.safe_reason is None:
-                member.tripped = None
-                self.events.publish(LaneRearmed(instrument=name))
+        self.end_trips(tuple(self._intake.members))
         self._intake.inbox.ring()
 
     @trio.lowlevel.enable_ki_protection

@@ -191,6 +191,7 @@ class Member:
         lane: Its queue; held exactly while it is not in service.
         service: Whether it takes commands.
         tripped: Why only reads are taken, or None.
+        passing: Whether that is only until it has been driven safe.
         identity: Who answered last, or None before any did.
         expected: Who must answer from now on.
         reason: Why it is not in service.
@@ -218,6 +219,7 @@ class Member:
     expected: Identity
     service: Service = Service.CONNECTING
     tripped: str | None = None
+    passing: bool = False
     identity: Identity | None = None
     reason: str = "not connected yet"
     silent: bool = False

@@ -8,7 +8,7 @@ import math
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from actors import (
     Cause,
     CommandError,
     Instrument,
+    LeaseLostError,
     Priority,
     RefusedError,
     Sample,
@@ -49,6 +50,12 @@ PAUSE_S: Final = 2.0
 
 TRIP_EVERY_S: Final = 60.0
 """How often somebody trips an instrument, on average, in seconds."""
+
+LEASE_EVERY_S: Final = 30.0
+"""How often each of two experimenters leases instruments, on average, in seconds."""
+
+LEASED_S: Final = 10.0
+"""How long they keep them, on average, in seconds."""
 
 REARM_TRIES: Final = 12
 """How often somebody tries to rearm an instrument that has not been driven safe."""
@@ -112,6 +119,8 @@ class Exercise:
                         nursery.start_soon(self._use, instrument, number)
                 if bench.tree.instruments:
                     nursery.start_soon(self._operate)
+                    for number in range(2):
+                        nursery.start_soon(self._experiment, number)
                 async with trio.open_nursery() as recordings:
                     for spec in bench.tree.spec.recordings or [self._everything()]:
                         if spec.parameters:
@@ -179,6 +188,37 @@ class Exercise:
         self._tickets = [each for each in self._tickets if not each.state.final]
         self._tickets.append(ticket)
         return ticket
+
+    # Experimenters.
+
+    async def _experiment(self, number: int) -> None:
+        """Lease instruments now and then, patiently and not, and command them."""
+        random = Random(f"{self.bench.seed} experimenter {number}")  # noqa: S311 - repeatable
+        instruments = self.bench.tree.instruments
+        while True:
+            await trio.sleep(random.expovariate(1 / LEASE_EVERY_S))
+            chosen = random.sample(instruments, k=random.randint(1, min(2, len(instruments))))
+            with (
+                trio.move_on_after(random.choice([math.inf, math.inf, 20.0, 0.5])),
+                suppress(LeaseLostError, RefusedError),
+            ):
+                await self._lease(chosen, f"experimenter {number}", random)
+
+    async def _lease(self, chosen: Sequence[Instrument], owner: str, random: Random) -> None:
+        async with self.bench.tree.lease(
+            *(each.name for each in chosen),
+            owner=owner,
+            ttl_s=random.choice([5.0, 30.0]),
+            priority=random.randint(0, 3),
+            grace_s=random.choice([0.0, 2.0, 10.0]),
+            reads=random.choice(["shared", "shared", "exclusive"]),
+            heartbeat=random.random() < 0.8,
+        ) as lease:
+            polite = random.random() < 0.7
+            until_s = trio.current_time() + random.expovariate(1 / LEASED_S)
+            while trio.current_time() < until_s and not (polite and lease.preempted.is_set()):
+                await self._command(random.choice(chosen), random)
+                await trio.sleep(random.expovariate(1.0))
 
     # The operator.
 

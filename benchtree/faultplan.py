@@ -43,6 +43,8 @@ class FaultKind(Enum):
     """The bus's actor fails while it waits for its next reply."""
     CRASH_DECODING = "crash_decoding"
     """The bus's actor fails as it decodes its next value."""
+    LEASE_LOST = "lease_lost"
+    """The leases on the bus's instruments are taken away."""
     CLOCK_STEP = "clock_step"
     """The wall clock jumps by `by_s` seconds; names nothing."""
     SLOW_SINK = "slow_sink"
@@ -118,6 +120,7 @@ HEAVY: Final[Mapping[FaultKind, FaultRate]] = {
     FaultKind.DISK_FULL: FaultRate(per_hour=3, for_s=(0.1, 20)),
     FaultKind.SLOW_JOURNAL: FaultRate(per_hour=12, for_s=(1, 20), by_s=(0.01, 8.0)),
     FaultKind.JOURNAL_FULL: FaultRate(per_hour=12, for_s=(0.1, 20)),
+    FaultKind.LEASE_LOST: FaultRate(per_hour=20),
 }
 """A bench at its worst: every line in trouble every minute."""
 

@@ -37,6 +37,10 @@ from actors import (
     JournalRow,
     LaneRearmed,
     LaneTripped,
+    LeaseExpired,
+    LeaseGranted,
+    LeaseReleased,
+    LeaseRevoked,
     Replay,
     SafeStateDue,
     SafeStateFailed,
@@ -71,6 +75,8 @@ BREAKER_SCHEDULE: Final = "a breaker waits as long as its failures in a row say"
 IDENTITY_FIRST: Final = "identity before anything else"
 READS_ONLY: Final = "after a trip only reads until rearm"
 TRIP_EMPTIES: Final = "a trip empties the lane of writes"
+LEASED: Final = "what is leased takes writes of its holder only, and a lost lease none"
+LOST_TRIPS: Final = "a lost lease trips its instruments at once"
 ONE_SAFE_STATE: Final = "one safe-state sequence per loss of control"
 OWED_FIRST: Final = "owed safe states come before service"
 HAZARD_ASKED: Final = "nothing hazardous unless it was asked for"
@@ -136,6 +142,7 @@ class _Place:
         firsts: What it may be asked as soon as its bus is open.
         safe_requests: What drives it safe.
         hazards: The requests that can do harm, of settings that are on or off.
+        lease: The lease it is under, or None.
         identified: Whether it was identified since its bus was opened.
         unsafe: Whether it was tripped and not driven safe since.
         named: Whether somebody was told that it could not be driven safe.
@@ -145,6 +152,7 @@ class _Place:
     firsts: frozenset[bytes]
     safe_requests: tuple[bytes, ...]
     hazards: frozenset[bytes]
+    lease: int | None = None
     identified: bool = False
     tripped: bool = False
     unsafe: bool = False
@@ -234,6 +242,9 @@ class Invariants:
         # Commands that must be over as soon as time moves on, by whose and why.
         self._overdue: dict[tuple[str, str], list[int]] = {}
         self._now_s = 0.0
+        self._lost: set[int] = set()
+        # What has to be tripped as soon as time moves on, and for which lost lease.
+        self._to_trip: dict[str, int] = {}
 
     def expect(self, holds: object, at_s: float, invariant: str, text: str) -> None:
         """Note that an invariant was looked at, and a violation unless it holds."""
@@ -326,6 +337,12 @@ class Invariants:
                 self._safe(name, at_s)
             case SafeStateFailed(instrument=name):
                 self.note_named(name)
+            case LeaseGranted():
+                self._granted(event, at_s)
+            case LeaseReleased(token=token):
+                self._free(token)
+            case LeaseExpired() | LeaseRevoked():
+                self._lose(event)
             case ChildStarted():
                 self._child_started(event, at_s)
             case ChildEnded():
@@ -414,6 +431,9 @@ class Invariants:
     def _move_on(self, at_s: float) -> None:
         """Look at what had to be over in the instant that is past."""
         self._now_s = at_s
+        for name, token in self._to_trip.items():
+            self._note(at_s, LOST_TRIPS, f"{name} was not tripped when lease {token} was lost")
+        self._to_trip.clear()
         if not self._overdue:
             return
         for (name, why), waiting in self._overdue.items():
@@ -508,6 +528,14 @@ class Invariants:
         self.checked[READS_ONLY] += 1
         if place.tripped and event.writes:
             self._note(at_s, READS_ONLY, f"{event.instrument}: {event.command} was sent")
+        if event.writes:
+            self.expect(
+                event.lease not in self._lost and place.lease in (None, event.lease),
+                at_s,
+                LEASED,
+                f"{event.instrument}: {event.command} was sent under lease {event.lease}, and it "
+                f"is under {place.lease}",
+            )
 
     def _begun(self, event: AttemptBegun, at_s: float) -> None:
         life = self._alive.get(event.seq)
@@ -604,11 +632,43 @@ class Invariants:
         if place is None:
             return
         place.tripped = place.was_tripped = True
+        self._to_trip.pop(name, None)
+        if place.lease in self._lost:
+            place.lease = None
         if place.safe_requests:
             self.expect(
                 not place.unsafe, at_s, ONE_SAFE_STATE, f"{name} was tripped twice, not safe yet"
             )
             place.unsafe, place.named = True, False
+
+    def _granted(self, event: LeaseGranted, at_s: float) -> None:
+        for name in event.instruments:
+            place = self._places.get(name)
+            if place is not None:
+                self.expect(
+                    place.lease is None or place.lease in self._lost,
+                    at_s,
+                    LEASED,
+                    f"{name} was leased to {event.token} while {place.lease} has it",
+                )
+                place.lease = event.token
+
+    def _lose(self, event: LeaseExpired | LeaseRevoked) -> None:
+        self._lost.add(event.token)
+        for name in event.instruments:
+            place = self._places.get(name)
+            if place is None:
+                continue
+            self.checked[LOST_TRIPS] += 1
+            if place.tripped:
+                place.lease = None
+            else:
+                self._to_trip[name] = event.token
+
+    def _free(self, token: int) -> None:
+        for place in self._places.values():
+            if place.lease == token:
+                place.lease = None
 
     def _due(self, name: str) -> None:
         place = self._places.get(name)

@@ -19,7 +19,7 @@ from transports import Applicant, Desk, Owner
 from .buses import Buses
 
 MakeSafe = Callable[[Bus, Sequence[str], str], Awaitable[None]]
-"""Drives instruments of a bus safe for a reason, in bounded time."""
+"""Drives instruments of a bus safe for a reason, in bounded time, until the bus is back."""
 
 
 class Ports:
@@ -45,12 +45,10 @@ class Ports:
         self._served: dict[Bus, trio.CancelScope] = {}
         # For whose port others are listened to.
         self._desks: dict[Bus, Owner] = {}
-        # What was tripped to lend a bus, while it is lent.
-        self._lent: dict[Bus, Sequence[str]] = {}
 
     def __repr__(self) -> str:
-        """Return how many ports there are, and how many are lent."""
-        return f"<Ports {len(self._served)}, {len(self._lent)} lent>"
+        """Return how many ports there are."""
+        return f"<Ports {len(self._served)}>"
 
     async def run(self, started: Started) -> None:
         """Serve those who ask for a port of the tree, until cancelled."""
@@ -69,9 +67,7 @@ class Ports:
                     if bus not in owned or self._moved(bus):
                         self._served.pop(bus).cancel()
                         self._desks.pop(bus, None)
-                        if bus not in owned:
-                            self._lent.pop(bus, None)
-                        else:
+                        if bus in owned:
                             self._buses.changed.set()
                 await self._buses.changed.wait()
 
@@ -147,9 +143,7 @@ class Ports:
         to = applicant.describe()
         with trio.move_on_after(self._drain_s):
             await bus.wait_drained()
-        before = {each.name for each in bus.status().instruments if each.tripped is not None}
         await self._make_safe(bus, names, f"its port is handed to {to}")
-        self._lent[bus] = [name for name in names if name not in before]
         # From here on it is somebody's, here or there.
         with trio.CancelScope(shield=True):
             await bus.lend(to)
@@ -172,7 +166,7 @@ class Ports:
         self._buses.set_owner(
             bus, await self._buses.await_port(self._buses.key(bus), priority, changed)
         )
-        bus.take_back(self._lent.pop(bus, ()))
+        bus.take_back()
         self._events.publish(BusReturned(bus=bus.name))
 
 

@@ -236,6 +236,10 @@ class Bench:
             async with trio.open_nursery() as nursery:
                 for sink in self._sinks.get(fault.target, ()):
                     nursery.start_soon(sink.suffer, fault)
+        elif fault.kind is FaultKind.LEASE_LOST:
+            for instrument in self.tree.instruments:
+                if instrument.bus.name == fault.target:
+                    self.tree.revoke_lease(instrument.name, "a planned loss")
         elif fault.target in self._doom:
             self._doom[fault.target].strike(fault.count)
         else:

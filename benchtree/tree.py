@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -29,12 +30,10 @@ from actors import (
     Polls,
     Reads,
     Reconciler,
-    RefusedError,
     Restart,
     SafeOutcome,
     SafeStateFailed,
     Sample,
-    Service,
     Started,
     SupervisionError,
     Supervisor,
@@ -83,7 +82,7 @@ class Tree:
             self._buses,
             self._leases,
             self.events,
-            self._make_bus_safe,
+            partial(self._make_bus_safe, passing=True),
             priority=spec.priority,
             drain_s=spec.drain_s,
         )
@@ -581,10 +580,12 @@ class Tree:
             for bus, names in chosen.items():
                 nursery.start_soon(self._make_bus_safe, bus, names, reason)
 
-    async def _make_bus_safe(self, bus: Bus, names: Sequence[str], reason: str) -> None:
+    async def _make_bus_safe(
+        self, bus: Bus, names: Sequence[str], reason: str, *, passing: bool = False
+    ) -> None:
         outcomes: Sequence[SafeOutcome]
         try:
-            outcomes = await bus.make_safe(names, reason)
+            outcomes = await bus.make_safe(names, reason, passing=passing)
         except Exception as error:  # noqa: BLE001 - whatever a driver does, the others go on
             outcomes = [SafeOutcome(name, describe(error)) for name in names]
         for outcome in outcomes:
@@ -606,17 +607,11 @@ class Tree:
                 nursery.start_soon(self._settle_on, bus, mine, reason)
 
     async def _settle_on(self, bus: Bus, names: Sequence[str], reason: str) -> None:
-        before = {each.name for each in bus.status().instruments if each.tripped is not None}
-        await self._make_bus_safe(bus, names, reason)
-        if self._stopping:
-            return
-        # Whoever lost control is fenced: nothing keeps the next from commanding what is safe.
-        # What was out of reach stays tripped, and owed.
-        for each in bus.status().instruments:
-            fresh = each.name in names and each.name not in before
-            if fresh and each.service is Service.IN_SERVICE and not each.safe_owed:
-                with suppress(RefusedError):
-                    bus.rearm(each.name)
+        await self._make_bus_safe(bus, names, reason, passing=True)
+        if not self._stopping:
+            # Whoever lost control is fenced: nothing keeps the next from commanding what is
+            # safe. What was out of reach stays tripped, and owed.
+            bus.end_trips(names)
 
     # Running and stopping it; what `open_tree` calls.
 

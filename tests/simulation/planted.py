@@ -38,7 +38,7 @@ from actors.member import Member
 from actors.restart import Decision, RestartBudget
 from actors.safety import Safety
 from actors.upkeep import Upkeep
-from benchtree import exercise, invariants
+from benchtree import Tree, exercise, invariants
 from benchtree.simulate import Bench, Report, simulate
 from recorder import Journal
 from recorder.summary import Ledger
@@ -417,6 +417,25 @@ def share_a_breaker(seed: int) -> Report:
     return simulate(seed, main)
 
 
+def leases_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands pass whoever holds a lease on their instrument."""
+
+    def objection(self: Intake, instrument: str, plan: Plan[object], hold: object) -> None:
+        del self, instrument, plan, hold
+
+    monkeypatch.setattr(Intake, "objection", objection)
+
+
+def lost_leases_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost lease leaves its instruments as they are."""
+
+    async def settle(self: Tree, names: object, reason: str) -> None:
+        del self, names, reason
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Tree, "_settle_lease", settle)
+
+
 BUGS = (
     Bug("no resync after a timeout", no_resync, (invariants.OWN_REPLY,)),
     Bug("no reply on crash", no_reply_on_crash, (invariants.ONE_OUTCOME, invariants.ONE_IN_FLIGHT)),
@@ -445,5 +464,7 @@ BUGS = (
     Bug("journal rows left behind", rows_left_behind, (invariants.JOURNAL_TABLE,)),
     Bug("outcome left out of the journal", outcome_unwritten, (invariants.JOURNAL_ENDS,)),
     Bug("journal dawdles", journal_dawdles, (invariants.JOURNAL_SOON,)),
+    Bug("leases unseen", leases_unseen, (invariants.LEASED,)),
+    Bug("lost leases forgotten", lost_leases_forgotten, (invariants.LOST_TRIPS,)),
     Bug("emergency does not trip", emergencies_wait, (exercise.TRIPPED,)),
 )
