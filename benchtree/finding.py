@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import trio
 from attrs import define, evolve, field, frozen
@@ -100,6 +102,7 @@ async def find_places(
     *,
     identify: bool = False,
     folders: Sequence[Path] = (),
+    backend: str = "",
     within_s: float = WITHIN_S,
 ) -> tuple[Sequence[Place], str]:
     """Return the places of this machine and of a tree, and why VISA's are missing, or "".
@@ -110,23 +113,29 @@ async def find_places(
         tree: Whose buses are looked at too.
         identify: Whether to ask who is there.
         folders: Folders with links to serial ports, beside the usual one.
+        backend: The VISA library, such as "@py"; "" for the one that PyVISA finds.
         within_s: When to stop, in seconds.
     """
     deadline_s = trio.current_time() + within_s
     drivers: Mapping[str, type[Instrument]] = recognising() if identify else {}
     places: list[Place] = []
     missing: list[str] = []
+    # Instruments of one board are asked one after the other, by whatever name they go.
+    turns: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
     async with trio.open_nursery() as nursery:
 
         def visit(place: Place, look: Callable[[Place], Awaitable[None]]) -> None:
             places.append(place)
-            nursery.start_soon(_look, place, look, deadline_s)
+            turn = turns[canonical_key(parse_address(place.address))]
+            nursery.start_soon(_look, place, look, deadline_s, turn)
 
         async def find_visa() -> None:
-            resources, reason = await _visa_resources(deadline_s)
+            resources, reason = await _visa_resources(backend, deadline_s)
             missing.append(reason)
+            query = f"?backend={quote(backend)}" if backend else ""
             for each in resources:
-                visit(Place(kind=Kind.VISA, address=f"visa://{each}"), partial(_visa, identify))
+                place = Place(kind=Kind.VISA, address=f"visa://{quote(each, safe=':')}{query}")
+                visit(place, partial(_visa, identify))
 
         nursery.start_soon(find_visa)
         buses = _plans(tree)
@@ -135,10 +144,11 @@ async def find_places(
                 list_serial_ports, (BY_ID, *folders), limiter=_THREADS, abandon_on_cancel=True
             )
             for port in ports:
-                here = _bus_at(port, buses)
+                address = f"serial://{quote(port.name)}"
+                here = _bus_at(address, buses)
                 place = Place(
                     kind=Kind.SERIAL,
-                    address=f"serial://{port.name}",
+                    address=address,
                     port=port,
                     bus=None if here is None else here[0].name,
                 )
@@ -150,11 +160,17 @@ async def find_places(
     return places, missing[0]
 
 
-async def _look(place: Place, look: Callable[[Place], Awaitable[None]], deadline_s: float) -> None:
-    """Look at one place until the deadline, and keep what was found until then."""
+async def _look(
+    place: Place,
+    look: Callable[[Place], Awaitable[None]],
+    deadline_s: float,
+    turn: trio.Lock,
+) -> None:
+    """Look at one place in its turn until the deadline, and keep what was found until then."""
     with trio.CancelScope(deadline=deadline_s) as scope:
         try:
-            await look(place)
+            async with turn:
+                await look(place)
         except PortOwnedError as error:
             place.owner_pid = error.pid
             place.state = error.reason
@@ -262,12 +278,12 @@ async def _taken(place: Place, address: Address) -> bool:
     return False
 
 
-async def _visa_resources(deadline_s: float) -> tuple[Sequence[str], str]:
+async def _visa_resources(backend: str, deadline_s: float) -> tuple[Sequence[str], str]:
     """Return what VISA finds, or why it finds nothing."""
     with trio.CancelScope(deadline=deadline_s):
         try:
             found = await current_clock().run_sync(
-                list_visa_resources, limiter=_THREADS, abandon_on_cancel=True
+                list_visa_resources, backend, limiter=_THREADS, abandon_on_cancel=True
             )
         except TransportError as error:
             return (), error.reason
@@ -285,10 +301,10 @@ def _plans(tree: TreeSpec | None) -> Sequence[tuple[BusSpec, LinePlan]]:
 
 
 def _bus_at(
-    port: SerialPort, buses: Sequence[tuple[BusSpec, LinePlan]]
+    address: str, buses: Sequence[tuple[BusSpec, LinePlan]]
 ) -> tuple[BusSpec, LinePlan] | None:
     """Return the bus of the file that is on a port, by whatever name it goes there."""
-    key = canonical_key(parse_address(port.name))
+    key = canonical_key(parse_address(address))
     return next((each for each in buses if canonical_key(each[1].address) == key), None)
 
 

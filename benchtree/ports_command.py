@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import quote
 
 import trio
 from attrs import asdict
@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from transports import SerialSettings
+from transports import SerialSettings, canonical_key, parse_address
 
 from .config import load_config
 from .drivers import find_driver
@@ -37,6 +37,7 @@ def ports(
     toml: bool = False,
     json_: Annotated[bool, Parameter(name="--json")] = False,
     links: Annotated[list[Path] | None, Parameter(name="--links")] = None,
+    backend: str = "",
     within: float = WITHIN_S,
 ) -> int:
     """List serial ports and VISA resources, and with a file what is on its buses.
@@ -49,6 +50,7 @@ def ports(
         toml: Write the tables of a configuration for those who answer.
         json_: Write JSON.
         links: A folder with links to serial ports, beside /dev/serial/by-id.
+        backend: The VISA library, such as @py; by default the one that PyVISA finds.
         within: How long looking may take, in seconds.
     """
     if not 0.0 < within <= 60.0:
@@ -56,7 +58,14 @@ def ports(
         return USAGE
     tree = None if file is None else load_config(file).tree
     places, missing = trio.run(
-        partial(find_places, tree, identify=identify or toml, folders=links or (), within_s=within)
+        partial(
+            find_places,
+            tree,
+            identify=identify or toml,
+            folders=links or (),
+            backend=backend,
+            within_s=within,
+        )
     )
     if json_:
         sys.stdout.write(json.dumps([_as_json(each) for each in places], indent=2) + "\n")
@@ -73,33 +82,47 @@ def as_toml(places: Sequence[Place]) -> Iterator[str]:
     """Yield the lines of a configuration with whoever answered; the others are comments."""
     buses: set[str] = set()
     instruments: set[str] = set()
+    lines: defaultdict[str, list[Place]] = defaultdict(list)
     for place in places:
-        if not place.instruments:
-            yield f"# {place.address}: {place.state or 'not asked'}"
-            continue
-        bus = _free(place.bus or _bus_name(place), buses)
+        if place.instruments:
+            # Instruments of one board are on one bus.
+            lines[canonical_key(parse_address(place.address))].append(place)
+        else:
+            yield f"# {place.address}: {_one_line(place.state)}"
+    for line in lines.values():
+        bus = _free(line[0].bus or _bus_name(line[0]), buses)
         yield ""
         yield f"[bus.{bus}]"
-        yield f"address = {_quoted(_full_address(place))}"
-        for each in place.instruments:
-            identity = each.answer.identity
-            name = _free(_plain(identity.model or each.driver), instruments)
-            yield ""
-            yield f"[instrument.{name}]  # {identity}"
-            yield f"bus = {_quoted(bus)}"
-            yield f"driver = {_quoted(each.driver)}"
-            if each.unit is not None:
-                yield f"unit_id = {_quoted(each.unit)}"
-            if identity.serial:
-                yield f"identity = {{ serial = {_quoted(identity.serial)} }}"
+        yield f"address = {_quoted(_full_address(line[0]))}"
+        for place in line:
+            on_board = parse_address(place.address).unit
+            for each in place.instruments:
+                yield from _table(each, bus, each.unit or on_board, instruments)
+
+
+def _table(found: FoundInstrument, bus: str, unit: str | None, taken: set[str]) -> Iterator[str]:
+    identity = found.answer.identity
+    yield ""
+    name = _free(_plain(identity.model or found.driver), taken)
+    yield f"[instrument.{name}]  # {_one_line(str(identity))}"
+    yield f"bus = {_quoted(bus)}"
+    yield f"driver = {_quoted(found.driver)}"
+    if unit is not None:
+        yield f"unit_id = {_quoted(unit)}"
+    if identity.serial:
+        yield f"identity = {{ serial = {_quoted(identity.serial)} }}"
 
 
 def _full_address(place: Place) -> str:
     """Return an address that opens the port as it was when somebody answered."""
     first = place.instruments[0]
-    if place.kind is not Kind.SERIAL or place.port is None:
+    resource = parse_address(place.address).resource
+    if resource is not None and resource.addressed:
+        _, mark, query = place.address.partition("?")
+        return f"visa://{resource.board}{mark}{query}"
+    if place.kind is not Kind.SERIAL:
         return place.address
-    address = f"serial://{quote(place.port.name)}"
+    address = place.address
     usual = find_driver(first.driver).serial_settings or SerialSettings()
     settings = first.settings or usual
     if settings == usual:
@@ -169,7 +192,7 @@ def _as_json(place: Place) -> dict[str, object]:
 def _bus_name(place: Place) -> str:
     """Return a name for a bus that stays the same as long as its address does."""
     if place.port is None:
-        return _plain(place.address.partition("://")[2])
+        return _plain(place.address.partition("://")[2].partition("?")[0])
     return _plain(_ADAPTER.sub("", Path(place.port.name).name))
 
 
@@ -184,6 +207,10 @@ def _free(name: str, taken: set[str]) -> str:
         name, number = f"{wanted}-{number}", number + 1
     taken.add(name)
     return name
+
+
+def _one_line(text: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _quoted(text: str) -> str:

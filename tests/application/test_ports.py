@@ -16,10 +16,20 @@ from typing import Any
 
 import pytest
 
+from actors.instruments.scpi.models import PowerSupplyModel
 from benchtree.cli import main
 from benchtree.config import load_config
 from tests.application.commands import environment
-from transports import BlockingSimProcess, SimSpec, claim, list_serial_ports, owner_of, port_users
+from tests.support.visa_sim import plug_into_visa
+from transports import (
+    BlockingSimProcess,
+    SimLine,
+    SimSpec,
+    claim,
+    list_serial_ports,
+    owner_of,
+    port_users,
+)
 
 SCPI = "actors.instruments.scpi"
 LIMIT_S = 3.0
@@ -201,6 +211,37 @@ def test_listing_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert line.rstrip().endswith("free")
         with pytest.raises(BlockingIOError):
             os.read(far, 1)
+
+
+def test_visa_resources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What VISA finds is asked too, instruments of one board in turn; tables name the library."""
+    with ExitStack() as stack:
+        for address, serial in ((5, "FIVE"), (7, "SEVEN")):
+            line = SimLine(PowerSupplyModel(serial=serial))
+            stack.enter_context(plug_into_visa(line, f"GPIB0::{address}::INSTR"))
+        hung = SimLine(PowerSupplyModel())
+        hung.hang()
+        stack.enter_context(plug_into_visa(hung, "USB0::0x1AB1::0x0588::X::INSTR"))
+        found = listed("--identify", "--backend", "@sim", capsys=capsys)
+        answers = {
+            name: [each["identity"]["serial"] for each in place["instruments"]]
+            for name, place in found.items()
+            if place["kind"] == "visa"
+        }
+        assert answers == {
+            "GPIB0::5::INSTR?backend=%40sim": ["FIVE"],
+            "GPIB0::7::INSTR?backend=%40sim": ["SEVEN"],
+            "USB0::0x1AB1::0x0588::X::0::INSTR?backend=%40sim": [],
+        }
+        text = ports("--toml", "--backend", "@sim", capsys=capsys)
+    tables = tomllib.loads(text)
+    (board,) = (name for name, each in tables["bus"].items() if "GPIB" in each["address"])
+    assert tables["bus"][board]["address"] == "visa://GPIB0?backend=%40sim"
+    on_board = [each for each in tables["instrument"].values() if each["bus"] == board]
+    assert [each["unit_id"] for each in on_board] == ["5", "7"]
+    file = tmp_path / "found.toml"
+    file.write_text(text)
+    assert main(["check", str(file)]) == 0
 
 
 def test_owner_while_it_is_held() -> None:
