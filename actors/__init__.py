@@ -117,12 +117,14 @@ from .supervisor import (
     no_farewell,
 )
 from .ticket import Ticket
+from .upkeep import PROBE_CUT
 from .validation import Limits
 
 __all__ = [
     "COLUMNS",
     "GRACE_S",
     "IDENTITY_MISMATCH",
+    "PROBE_CUT",
     "TRANSITIONS",
     "TTL_S",
     "Acknowledge",

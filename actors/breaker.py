@@ -2,20 +2,27 @@
 
 Rules:
 1. CLOSED lets everything through and counts consecutive failures; a success forgets them.
-2. `failures` in a row, or one loss of the connection, opens it.
+2. `failures` in a row opens it; so does a share of failures within a window, where one is
+   given; so does one loss of the connection.
 3. OPEN refuses until its time is up; each opening in a row doubles that time, up to a
    bound, and a jitter keeps many breakers from probing in step.
 4. HALF_OPEN admits one probe. Its success closes, its failure opens.
 5. Every change starts a new epoch; results that belong to an older one are ignored.
+6. Opened by hand it stays open until it is closed by hand, or something urgent needs it.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final
 
 from attrs import field, frozen, validators
+
+_PARTS: Final = 10
+"""Of how many parts a window is made: results leave it a part at a time."""
 
 
 class BreakerState(Enum):
@@ -51,6 +58,9 @@ class BreakerPolicy:
         open_s: How long it stays open the first time, in seconds.
         max_open_s: The longest it stays open, in seconds.
         jitter: The largest share by which an opening is lengthened, at random.
+        ratio: Which share of failures within the window opens it; None for no such rule.
+        window_s: How far the window reaches back, in seconds.
+        minimum: How many results the window has to hold before the share counts.
     """
 
     failures: int = field(default=3, validator=validators.ge(1))
@@ -59,6 +69,13 @@ class BreakerPolicy:
     jitter: float = field(
         default=0.1, validator=validators.and_(validators.ge(0.0), validators.le(1.0))
     )
+
+    ratio: float | None = field(
+        default=None,
+        validator=validators.optional(validators.and_(validators.gt(0.0), validators.le(1.0))),
+    )
+    window_s: float = field(default=60.0, validator=validators.gt(0.0))
+    minimum: int = field(default=10, validator=validators.ge(1))
 
     def __attrs_post_init__(self) -> None:
         """Check that the bounds fit together."""
@@ -78,6 +95,9 @@ class Breaker:
         self._openings = 0
         self._retry_at_s = 0.0
         self._epoch = 0
+        self._forced = False
+        # Parts of the window: its number, and how many successes and failures fell into it.
+        self._parts: deque[list[int]] = deque(maxlen=_PARTS)
 
     def __repr__(self) -> str:
         """Return the state and what led to it."""
@@ -94,6 +114,11 @@ class Breaker:
         return self._state is BreakerState.CLOSED
 
     @property
+    def forced(self) -> bool:
+        """Whether it was opened by hand and is kept open."""
+        return self._forced
+
+    @property
     def epoch(self) -> int:
         """The number of changes so far; hand it back with a result."""
         return self._epoch
@@ -104,7 +129,10 @@ class Breaker:
         return self._retry_at_s
 
     def retry_after_s(self, now_s: float) -> float | None:
-        """Return how long commands are refused yet, in seconds; None when they pass."""
+        """Return how long commands are refused yet, in seconds; None when they pass.
+
+        Infinite where it was opened by hand.
+        """
         if self._state is BreakerState.CLOSED:
             return None
         return max(0.0, self._retry_at_s - now_s)
@@ -116,14 +144,17 @@ class Breaker:
         self._move(BreakerEvent.PROBE)
         return True
 
-    def succeed(self, epoch: int) -> bool:
+    def succeed(self, epoch: int, now_s: float) -> bool:
         """Note a success that began in `epoch`; return whether the breaker closed by it."""
         if epoch != self._epoch:
             return False
         self._failures = 0
+        if self.policy.ratio is not None:
+            self._count(now_s, failed=False)
         if self._state is not BreakerState.HALF_OPEN:
             return False
         self._openings = 0
+        self._parts.clear()
         self._move(BreakerEvent.CLOSE)
         return True
 
@@ -132,9 +163,23 @@ class Breaker:
         if epoch != self._epoch:
             return False
         self._failures += 1
-        if self._state is BreakerState.CLOSED and self._failures < self.policy.failures:
+        too_many = self._failures >= self.policy.failures
+        if self.policy.ratio is not None and self._count(now_s, failed=True):
+            too_many = True
+        if self._state is BreakerState.CLOSED and not too_many:
             return False
         return self.open(now_s)
+
+    def _count(self, now_s: float, *, failed: bool) -> bool:
+        """Count a result in the window; return whether its share of failures is too large."""
+        number = int(now_s / self.policy.window_s * _PARTS)
+        if not self._parts or self._parts[-1][0] != number:
+            self._parts.append([number, 0, 0])
+        self._parts[-1][2 if failed else 1] += 1
+        recent = [part for part in self._parts if part[0] > number - _PARTS]
+        failures = sum(part[2] for part in recent)
+        total = failures + sum(part[1] for part in recent)
+        return total >= self.policy.minimum and failures >= (self.policy.ratio or 1.0) * total
 
     def open(self, now_s: float) -> bool:
         """Open at once, as after a lost connection; return whether it was not open yet."""
@@ -145,21 +190,49 @@ class Breaker:
         open_s = min(longest, self.policy.max_open_s)
         self._openings += 1
         self._failures = 0
+        self._parts.clear()
         self._retry_at_s = now_s + open_s * (1.0 + self.policy.jitter * self._random())
         self._move(BreakerEvent.OPEN)
         return True
 
-    def cancel_probe(self, epoch: int) -> None:
-        """Forget a probe that was cut short: it counts as neither success nor failure."""
-        if epoch == self._epoch and self._state is BreakerState.HALF_OPEN:
+    def cancel_probe(self, epoch: int) -> bool:
+        """Forget a probe that was cut short: it counts as neither success nor failure.
+
+        Returns whether there was one.
+        """
+        if epoch != self._epoch or self._state is not BreakerState.HALF_OPEN:
+            return False
+        self._move(BreakerEvent.OPEN)
+        return True
+
+    def force_open(self) -> None:
+        """Open and stay open, until `force_close` or `hasten`."""
+        self._forced = True
+        self._failures = 0
+        self._parts.clear()
+        self._retry_at_s = math.inf
+        if self._state is BreakerState.OPEN:
+            self._epoch += 1
+        else:
             self._move(BreakerEvent.OPEN)
+
+    def force_close(self) -> None:
+        """Close, and forget what opened it; do nothing to one that is closed."""
+        self._forced = False
+        self._openings = self._failures = 0
+        self._parts.clear()
+        if self._state is BreakerState.OPEN:
+            self._move(BreakerEvent.PROBE)
+        if self._state is BreakerState.HALF_OPEN:
+            self._move(BreakerEvent.CLOSE)
 
     def postpone(self, until_s: float) -> None:
         """Probe no earlier than `until_s`."""
         self._retry_at_s = max(self._retry_at_s, until_s)
 
     def hasten(self, now_s: float) -> None:
-        """Let the next probe be due now."""
+        """Let the next probe be due now, even where it was opened by hand."""
+        self._forced = False
         self._retry_at_s = min(self._retry_at_s, now_s)
 
     def _move(self, event: BreakerEvent) -> None:

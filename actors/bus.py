@@ -27,7 +27,7 @@ from .command import Plan, Priority
 from .dispatch import Dispatch
 from .errors import RefusedError
 from .events import Events, LaneRearmed, LaneTripped
-from .faults import Cause
+from .faults import OPENED_BY_HAND, Cause, Fault
 from .intake import Intake
 from .lease import LeaseBook
 from .ledger import Ledger
@@ -338,6 +338,39 @@ class Bus:
         self._dispatch.safety.require(member, reason)
         self._dispatch.hurry(member)
 
+    def force_open(self, reason: str, *, instrument: str | None = None) -> None:
+        """Open the bus's breaker by hand, or an instrument's: it stays open until closed.
+
+        What waits fails (breaker); what is in flight goes on. Nothing is driven safe: trip
+        it for that. An emergency, or driving an instrument safe, ends it.
+        """
+        if instrument is not None:
+            self._dispatch.upkeep.bar(self._intake.members[instrument], reason)
+            return
+        self._intake.breaker.force_open()
+        self._dispatch.upkeep.note_breaker(reason)
+        fault = Fault(OPENED_BY_HAND, reason)
+        for member in self._intake.members.values():
+            away = f"the bus {self.name} is away: {reason}"
+            self._intake.fail_away(member, away, fault, None)
+        self._intake.inbox.ring()
+
+    def force_close(self, *, instrument: str | None = None) -> None:
+        """Close the bus's breaker by hand, or an instrument's, whatever opened it.
+
+        Whoever is reached then is identified before anything else, as always.
+        """
+        if instrument is not None:
+            self._dispatch.upkeep.let_in(self._intake.members[instrument])
+        elif not self._intake.breaker.closed:
+            self._intake.breaker.force_close()
+            self._dispatch.upkeep.note_breaker("closed by hand")
+        self._intake.inbox.ring()
+
+    def _cut_probe(self) -> None:
+        breaker = self._intake.breaker
+        self._dispatch.upkeep.cut_probe(breaker, breaker.epoch, self.name)
+
     def rearm(self, name: str) -> None:
         """Let a tripped instrument take commands again, or one kept after a reconnect.
 
@@ -471,7 +504,7 @@ class Bus:
         finally:
             self._dispatch.end()
             self._dispatch.quiet.set()
-            self._intake.breaker.cancel_probe(self._intake.breaker.epoch)
+            self._cut_probe()
             self._dispatch.upkeep.note_closed("the bus stopped")
             try:
                 await self.transport.aclose()
@@ -522,12 +555,12 @@ class Bus:
         self._alone = trio.Event()
         try:
             self._intake.breaker.hasten(trio.current_time())
-            self._intake.breaker.probe(trio.current_time())
+            self._dispatch.upkeep.begin_probe(self._intake.breaker, trio.current_time(), self.name)
             await self._dispatch.connect()
             while (member := self._dispatch.safety.next_unsafe()) is not None:
                 await self._dispatch.drive_safe_alone(member)
         finally:
-            self._intake.breaker.cancel_probe(self._intake.breaker.epoch)
+            self._cut_probe()
             self._dispatch.upkeep.note_closed("the bus is down")
             try:
                 await self.transport.aclose()

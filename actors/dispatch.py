@@ -164,6 +164,9 @@ class Dispatch:
         if self._intake.lent is not None:
             await self._stay_away()
             return
+        if self._intake.breaker.forced and self._transport.state is not LineState.CLOSED:
+            await self.upkeep.lose(self._intake.reason)
+            return
         if self._transport.state is LineState.CLOSED:
             if self._aside:
                 await self._inbox.wait()  # they meet the loss themselves
@@ -344,7 +347,7 @@ class Dispatch:
         elif self._transport.stuck:
             await self._await_unstuck()
             return
-        if breaker.closed or breaker.probe(now_s):
+        if breaker.closed or self.upkeep.begin_probe(breaker, now_s, self._intake.name):
             await self.connect()
         else:
             self.quiet.set()
@@ -384,7 +387,7 @@ class Dispatch:
         finally:
             if not self.upkeep.up:
                 # Cancelled, it counts as neither; what failed has moved on.
-                self._intake.breaker.cancel_probe(epoch)
+                self.upkeep.cut_probe(self._intake.breaker, epoch, self._intake.name)
 
     # Commands.
 

@@ -74,6 +74,7 @@ CALIBRATION_EXPIRED: Final = FaultClass("CALIBRATION_EXPIRED", fatal=True)
 OVER_CURRENT: Final = FaultClass("OVER_CURRENT", fatal=True)
 OVER_TEMPERATURE: Final = FaultClass("OVER_TEMPERATURE", fatal=True)
 INTERLOCK_OPEN: Final = FaultClass("INTERLOCK_OPEN", fatal=True)
+OPENED_BY_HAND: Final = FaultClass("OPENED_BY_HAND")
 IDENTITY_MISMATCH: Final = FaultClass("IDENTITY_MISMATCH", fatal=True)
 
 

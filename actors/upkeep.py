@@ -16,6 +16,7 @@ import trio
 
 from transports import LineState, Transport, TransportError
 
+from .breaker import Breaker
 from .errors import DeviceError
 from .events import (
     BreakerChanged,
@@ -33,12 +34,16 @@ from .faults import (
     FOREIGN_REPLY,
     FRAMING,
     IDENTITY_MISMATCH,
+    OPENED_BY_HAND,
     TIMEOUT,
     Fault,
 )
 from .intake import Intake
 from .member import Identity, Member, OnReconnect, Service
 from .safety import Safety
+
+PROBE_CUT: Final = "the probe was cut short"
+"""Why a breaker is open again whose probe counts as neither success nor failure."""
 
 PROBE_SHARE: Final = 0.05
 """The largest share of line time spent on probing instruments that do not answer."""
@@ -75,8 +80,9 @@ class Upkeep:
     def note_answer(self, member: Member, epochs: tuple[int, int]) -> None:
         """Note that an instrument answered an exchange of these epochs."""
         member.answered = True
-        self._intake.breaker.succeed(epochs[0])
-        member.breaker.succeed(epochs[1])
+        now_s = trio.current_time()
+        self._intake.breaker.succeed(epochs[0], now_s)
+        member.breaker.succeed(epochs[1], now_s)
 
     async def note_fault(self, member: Member, fault: Fault, epochs: tuple[int, int]) -> None:
         """Note that an exchange of these epochs failed on the line."""
@@ -149,6 +155,43 @@ class Upkeep:
             self._safety.note_unsafe(member, reason)
         await self._transport.aclose()
 
+    def begin_probe(self, breaker: Breaker, now_s: float, name: str) -> bool:
+        """Begin the probe of a breaker if it is due, and report it; return whether it is."""
+        if not breaker.probe(now_s):
+            return False
+        self._events.publish(
+            BreakerChanged(name=name, state=breaker.state, retry_after_s=None, reason="a probe")
+        )
+        return True
+
+    def cut_probe(self, breaker: Breaker, epoch: int, name: str) -> None:
+        """Forget a probe that was cut short, and report it if there was one."""
+        if breaker.cancel_probe(epoch):
+            self._events.publish(
+                BreakerChanged(
+                    name=name,
+                    state=breaker.state,
+                    retry_after_s=breaker.retry_after_s(trio.current_time()),
+                    reason=PROBE_CUT,
+                )
+            )
+
+    def bar(self, member: Member, reason: str) -> None:
+        """Take an instrument out of service until it is let in."""
+        member.breaker.force_open()
+        self._quarantine(member, Fault(OPENED_BY_HAND, reason))
+
+    def let_in(self, member: Member) -> None:
+        """Identify an instrument now, whatever its breaker says, and put it into service."""
+        if member.breaker.closed:
+            return
+        member.breaker.force_close()
+        self._report_breaker(member, "closed by hand")
+        if member.service is not Service.IN_SERVICE:
+            member.service = Service.CONNECTING
+            member.probe_at_s = trio.current_time()
+            self.plan_probes()
+
     def note_breaker(self, reason: str) -> None:
         """Report that the bus's breaker changed."""
         self._intake.reason = reason
@@ -217,7 +260,7 @@ class Upkeep:
         self.plan_probes()
 
     def _note_reached(self) -> None:
-        if self._intake.breaker.succeed(self._intake.breaker.epoch):
+        if self._intake.breaker.succeed(self._intake.breaker.epoch, trio.current_time()):
             self.note_breaker("an instrument on it answered")
 
     def plan_probes(self) -> None:
@@ -256,20 +299,20 @@ class Upkeep:
         if not member.breaker.closed:
             now_s = trio.current_time()
             member.breaker.hasten(now_s)
-            member.breaker.probe(now_s)
+            self.begin_probe(member.breaker, now_s, member.name)
         epoch = member.breaker.epoch
         try:
             fault = await self._try(member)
         except BaseException:
-            member.breaker.cancel_probe(epoch)
+            self.cut_probe(member.breaker, epoch, member.name)
             raise
         if self._transport.state is LineState.CLOSED:
-            member.breaker.cancel_probe(epoch)
+            self.cut_probe(member.breaker, epoch, member.name)
             await self.lose("the connection was lost" if fault is None else fault.text)
         elif fault is not None:
             await self._give_up_on(member, fault)
         else:
-            if member.breaker.succeed(epoch):
+            if member.breaker.succeed(epoch, trio.current_time()):
                 self._report_breaker(member, "it answered")
             self._enter_service(member)
 

@@ -14,6 +14,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from actors import (
+    PROBE_CUT,
     AttemptBegun,
     AttemptFailed,
     Batch,
@@ -583,6 +584,8 @@ class Invariants:
     # Breakers and identity.
 
     def _breaker(self, event: BreakerChanged, at_s: float) -> None:
+        if event.reason == PROBE_CUT:
+            return  # it waits as it did before its probe
         self.openings += event.state is BreakerState.OPEN
         breaker = self._breakers.get(event.name)
         if breaker is None:

@@ -396,6 +396,38 @@ class Tree:
         """
         return self._leases.revoke(self[name].name, reason)
 
+    def force_open(self, name: str, reason: str = "opened by hand") -> None:
+        """Open the breaker of an instrument or bus: it is left alone until it is closed.
+
+        What waits fails. Nothing is driven safe; `trip` does that, and emergencies and trips
+        end the opening.
+
+        Raises:
+            KeyError: There is neither an instrument nor a bus of that name.
+        """
+        if name in self._instruments:
+            self[name].bus.force_open(reason, instrument=name)
+        else:
+            self._bus(name).force_open(reason)
+
+    def force_close(self, name: str) -> None:
+        """Close the breaker of an instrument or bus, whatever opened it.
+
+        Raises:
+            KeyError: There is neither an instrument nor a bus of that name.
+        """
+        if name in self._instruments:
+            self[name].bus.force_close(instrument=name)
+        else:
+            self._bus(name).force_close()
+
+    def _bus(self, name: str) -> Bus:
+        bus = next((each for each in self._buses if each.name == name), None)
+        if bus is None:
+            known = [*self._instruments, *(each.name for each in self._buses)]
+            raise KeyError(f"no instrument or bus is named {name!r}; there are: {', '.join(known)}")
+        return bus
+
     # Asking many at once.
 
     def fleet(

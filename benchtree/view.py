@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -113,6 +114,8 @@ def _instrument_row(status: InstrumentStatus, bus: BusStatus, watched: Watched) 
 def _breaker(closed: bool, retry_after_s: float | None) -> str:
     if closed:
         return "closed"
+    if retry_after_s == math.inf:
+        return "held open"
     return "probing" if not retry_after_s else f"open, {retry_after_s:.1f} s"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 
@@ -33,13 +34,13 @@ def fail(breaker: Breaker, now_s: float = 0.0) -> bool:
 
 
 INPUTS: dict[str, Callable[[Breaker], object]] = {
-    "success": lambda breaker: breaker.succeed(breaker.epoch),
+    "success": lambda breaker: breaker.succeed(breaker.epoch, 0.0),
     "failure": fail,
     "loss": lambda breaker: breaker.open(0.0),
     "probe early": lambda breaker: breaker.probe(-1.0),
     "probe due": lambda breaker: breaker.probe(1000.0),
     "probe cancelled": lambda breaker: breaker.cancel_probe(breaker.epoch),
-    "old success": lambda breaker: breaker.succeed(breaker.epoch - 1),
+    "old success": lambda breaker: breaker.succeed(breaker.epoch - 1, 0.0),
     "old failure": lambda breaker: breaker.fail(breaker.epoch - 1, 0.0),
     "old cancelled": lambda breaker: breaker.cancel_probe(breaker.epoch - 1),
     "postpone": lambda breaker: breaker.postpone(50.0),
@@ -72,7 +73,7 @@ def test_only_failures_in_a_row_open_it() -> None:
     """A success forgets the failures before it."""
     breaker = breaker_in(S.CLOSED)
     assert [fail(breaker), fail(breaker)] == [False, False]
-    assert not breaker.succeed(breaker.epoch)
+    assert not breaker.succeed(breaker.epoch, 0.0)
     assert [fail(breaker), fail(breaker), fail(breaker)] == [False, False, True]
 
 
@@ -81,12 +82,12 @@ def test_results_of_an_older_epoch_are_ignored() -> None:
     breaker = breaker_in(S.CLOSED)
     before = breaker.epoch
     breaker.open(0.0)
-    assert not breaker.succeed(before)
+    assert not breaker.succeed(before, 0.0)
     breaker.probe(2.0)
-    assert not breaker.succeed(before)
+    assert not breaker.succeed(before, 0.0)
     assert not breaker.fail(before, 2.0)
     assert breaker.state is S.HALF_OPEN
-    breaker.succeed(breaker.epoch)
+    breaker.succeed(breaker.epoch, 0.0)
     for _ in range(10):
         assert not breaker.fail(before, 3.0)
     assert breaker.closed
@@ -109,7 +110,7 @@ def test_each_opening_in_a_row_doubles_up_to_the_bound() -> None:
     assert round(lengths[-1], 6) == 10.0
     now_s = breaker.retry_at_s
     breaker.probe(now_s)
-    assert breaker.succeed(breaker.epoch)
+    assert breaker.succeed(breaker.epoch, 0.0)
     breaker.open(0.0)
     assert breaker.retry_after_s(0.0) == 2.0
 
@@ -200,3 +201,43 @@ def test_its_representation_tells_state_and_counts() -> None:
     breaker = breaker_in(S.CLOSED)
     fail(breaker)
     assert repr(breaker) == "<Breaker CLOSED failures=1 epoch=0>"
+
+
+def test_a_share_of_failures_opens_it() -> None:
+    """Half of at least ten results within the window opens it, however they alternate."""
+    breaker = Breaker(BreakerPolicy(failures=100, ratio=0.5, window_s=10.0), lambda: 0.0)
+    for each in range(9):
+        breaker.succeed(breaker.epoch, each * 0.1)
+        assert breaker.fail(breaker.epoch, each * 0.1 + 0.05) is (each == 4)
+        if each == 4:
+            break
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_old_results_leave_the_window() -> None:
+    """Failures that are older than the window do not count, and neither do too few."""
+    breaker = Breaker(BreakerPolicy(failures=100, ratio=0.5, window_s=10.0), lambda: 0.0)
+    for each in range(9):
+        assert not breaker.fail(breaker.epoch, each * 0.1)
+    for each in range(9):
+        assert not breaker.fail(breaker.epoch, 20.0 + each * 0.1)
+    assert breaker.fail(breaker.epoch, 21.0)
+
+
+def test_by_hand() -> None:
+    """Opened by hand it is never probed; closed by hand it has forgotten everything."""
+    breaker = Breaker(BreakerPolicy(failures=1), lambda: 0.0)
+    breaker.force_open()
+    before = breaker.epoch
+    assert breaker.retry_after_s(1e9) == math.inf
+    assert not breaker.probe(1e9)
+    assert not breaker.succeed(before - 1, 0.0)
+    breaker.force_close()
+    assert breaker.closed
+    assert not breaker.forced
+    assert breaker.fail(breaker.epoch, 5.0)
+    assert breaker.retry_at_s == 5.0 + breaker.policy.open_s
+    breaker.force_open()
+    breaker.hasten(6.0)  # something urgent
+    assert breaker.probe(6.0)
+    assert not breaker.forced

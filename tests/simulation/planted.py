@@ -112,9 +112,9 @@ def stale_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A breaker believes results of exchanges that began before it changed."""
     succeed = Breaker.succeed
 
-    def broken(self: Breaker, epoch: int) -> bool:
+    def broken(self: Breaker, epoch: int, now_s: float) -> bool:
         del epoch
-        return succeed(self, self.epoch)
+        return succeed(self, self.epoch, now_s)
 
     monkeypatch.setattr(Breaker, "succeed", broken)
 
@@ -122,7 +122,7 @@ def stale_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
 def never_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe that succeeds leaves the breaker half open."""
 
-    def broken(self: Breaker, epoch: int) -> bool:
+    def broken(self: Breaker, epoch: int, now_s: float) -> bool:
         del self, epoch
         return False
 
@@ -400,7 +400,7 @@ def share_a_breaker(seed: int) -> Report:
             await trio.sleep(bench.random.uniform(0.0, 3.0))
             before = repr(breaker)
             if bench.random.random() < 0.5:
-                breaker.succeed(epoch)
+                breaker.succeed(epoch, 0.0)
             else:
                 breaker.fail(epoch, trio.current_time())
             bench.invariants.expect(
