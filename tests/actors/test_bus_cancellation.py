@@ -334,6 +334,19 @@ class Operating(Life):
         await trio.sleep(1)
 
 
+class ByHand(Life):
+    """The breaker is opened by hand, and closed again whatever happens."""
+
+    async def live(self) -> None:
+        """Live."""
+        await self.bench.in_service()
+        self.bench.bus.force_open("a test")
+        try:
+            await trio.sleep(1)
+        finally:
+            self.bench.bus.force_close()
+
+
 class Crashing(Life):
     """The actor crashes by itself, unless it is cancelled before."""
 
@@ -492,6 +505,7 @@ def test_every_await_of_the_bus_can_be_cancelled() -> None:
         LostInProbe,
         Steps,
         Operating,
+        ByHand,
         Crashing,
         Waiting,
         lambda: Caller(full),
