@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.pyrpl.kit import FAKE, CallError, alive, ask, call, fake_line
+from transports.address import parse_address
 from transports.base import Exchange
 from transports.board import BoardSettings
 from transports.errors import (
@@ -24,7 +28,10 @@ from transports.errors import (
     ReplyTimeoutError,
 )
 from transports.line_state import LineState
+from transports.lookup import resolve_key
 from transports.pyrpl import PyrplTransport
+from transports.pyrpl.board import open_board
+from transports.pyrpl.serving import StartError
 
 
 async def test_calls_overtake_an_operation() -> None:
@@ -350,3 +357,57 @@ def test_virtual_time_is_refused() -> None:
             await line.open()
 
     trio.run(main, clock=MockClock())
+
+
+async def test_all_names_of_a_board_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Host name, `.local` name and address of one board have one canonical name."""
+
+    def look_up(host: str, *more: object, **options: object) -> list[object]:
+        del more, options
+        assert host in ("rp-f0a1b2.local", "rp.example.org", "192.0.2.7")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    names = ("rp-f0a1b2.local", "rp.example.org", "192.0.2.7", "192.0.2.7?config_name=lab&port=80")
+    keys = {await resolve_key(parse_address(f"redpitaya://{name}")) for name in names}
+    assert keys == {"redpitaya://192.0.2.7"}
+
+
+def test_a_missing_library_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PyRPL, the worker says how to install it."""
+
+    def find_nothing(name: str) -> None:
+        del name
+
+    monkeypatch.setattr("transports.pyrpl.board.find_spec", find_nothing)
+    with pytest.raises(StartError) as missing:
+        open_board({"config_name": None, "host": "rp", "port": 2222, "ssh": False})
+    assert str(missing.value) == 'PyRPL is not installed: pip install "benchtree[pyrpl]"'
+
+
+_ORPHAN = """
+import trio
+from tests.pyrpl.kit import fake_line
+
+async def main() -> None:
+    async with fake_line() as line:
+        print(line.pid, flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+async def test_a_worker_does_not_outlive_its_program() -> None:
+    """A program that is killed leaves no worker behind."""
+    command = [sys.executable, "-c", _ORPHAN]
+    program = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
+    assert program.stdout is not None
+    async with program.stdout:
+        pid = int(await program.stdout.receive_some())
+        assert alive(pid)
+        program.kill()
+        await program.wait()
+    with trio.fail_after(5.0):
+        while alive(pid):  # noqa: ASYNC110 - of another process
+            await trio.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from actors import BusLost, BusOpened, Cause, CommandError, Event, SettingsRestored
-from actors.instruments.red_pitaya import RedPitaya
+from actors.instruments.red_pitaya import RedPitaya, RedPitayaModel
 from benchtree import open_tree
 from tests.pyrpl.boards import QUICK, Bench, bench, emulated, eventually
 from tests.pyrpl.kit import alive
@@ -158,6 +159,25 @@ async def test_the_second_tree_is_told_who_has_the_board() -> None:
         assert b.pid == pid
         assert await b.rp.get("hk.led") is not None
         assert sum(isinstance(each, BusOpened) for each in b.events) == 1
+
+
+async def test_a_clean_end_is_quiet_and_safe(caplog: pytest.LogCaptureFixture) -> None:
+    """The end of a tree takes the outputs off, ends the worker, and draws no complaint of Qt's."""
+    caplog.set_level(logging.DEBUG, "transports.pyrpl.client")
+    async with emulated() as (line, address):
+        async with open_tree() as tree:
+            rp = await tree.add("rp", RedPitaya, address)
+            await rp.asg0.setup(frequency=1e3, amplitude=0.5, output="out1")
+            async with rp.network_analyzer.sweep(1e3, 1e5, 1000, output="out2") as sweep:
+                await anext(sweep)
+        model = line.model
+        assert isinstance(model, RedPitayaModel)
+        for output in (0x4038_0004, 0x4037_0004):
+            assert model.peek(output, trio.current_time()) == 0
+    said = [each.getMessage() for each in caplog.records]
+    assert any("the worker says" in each for each in said)
+    for complaint in ("QObject", "QThread", "QTimer", "Traceback", "Exception ignored"):
+        assert not [each for each in said if complaint in each]
 
 
 @pytest.mark.parametrize(

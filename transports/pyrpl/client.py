@@ -8,6 +8,7 @@ flight fails at once, and the next opening starts another worker.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import subprocess
@@ -35,6 +36,8 @@ from transports.line_state import LineState
 from transports.profile import BusProfile, Resync
 
 from .wire import BrokenFrameError, Frame, FrameReader, Kind, encode, pack, unpack
+
+_log: Final = logging.getLogger(__name__)
 
 REDPITAYA: Final = BusProfile(
     name="redpitaya",
@@ -402,8 +405,10 @@ class _WorkerProcess:
             return
         self.lost = why
         for call in self.calls.values():
-            call.lost = why
-            call.replied.set()
+            # What was answered in the same breath is answered.
+            if not call.replied.is_set():
+                call.lost = why
+                call.replied.set()
         if not self._ready.is_set():
             self._failure = ConnectError(f"{why}{self.last_words()}", address=self._key)
             self._ready.set()
@@ -426,9 +431,11 @@ class _WorkerProcess:
         rest = b""
         while data := await process.stderr.receive_some(_CHUNK):
             *lines, rest = (rest + data).split(b"\n")
-            self._tail.extend(
-                text for line in lines if (text := line.decode(errors="replace").strip())
-            )
+            for line in lines:
+                text = line.decode(errors="replace").strip()
+                if text:
+                    self._tail.append(text)
+                    _log.debug("%s: the worker says: %s", self._key, text)
             rest = rest[-_CHUNK:]
         self._heard.set()
 
