@@ -58,24 +58,21 @@ def test_conflicts_are_refused_both_ways() -> None:
         desk.take(_place("analyzer", "iq2"), wait=True)
 
 
-def test_a_second_sweep_waits_and_may_find_its_modules_taken() -> None:
+def test_who_waits_may_find_its_modules_taken() -> None:
     """Of one module, one waits for the other; if another took what it needs, it is refused."""
     called: list[str] = []
     desk = Desk()
-    first, second = (_place("analyzer", "iq2", name=name, called=called) for name in "ab")
-    desk.take(first, wait=True)
-    desk.take(second, wait=True)
-    assert called == ["a"]
+    first = _place("analyzer", "iq2", name="a", called=called)
+    second = _place("analyzer", name="b", called=called)
+    third = _place("analyzer", "iq2", name="c", called=called)
+    for place in (first, second, third):
+        desk.take(place, wait=True)
     desk.leave(first)
     assert called == ["a", "b"]
     desk.confirm(second)
-    third = _place("analyzer", "iq2", name="c", called=called)
-    desk.take(third, wait=True)
-    # Somebody who needs iq2 alone comes in between.
-    second.needs = frozenset()
-    desk._working.pop("iq2")  # noqa: SLF001 - as if the sweep had let go of it early
     desk.take(_place("iq2", name="lock-in"), wait=True)
     desk.leave(second)
-    assert called[-1] == "c"
-    with pytest.raises(RefusedCallError, match="lock-in uses iq2"):
+    assert called == ["a", "b", "c"]
+    with pytest.raises(RefusedCallError, match="lock-in uses iq2") as refused:
         desk.confirm(third)
+    assert refused.value.kind == "conflict"
