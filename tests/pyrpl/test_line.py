@@ -272,7 +272,7 @@ async def test_a_frozen_worker_is_killed() -> None:
         began_s = trio.current_time()
         with pytest.raises(PeerLostError, match=r"the worker process did not answer for"):
             await ask(line, "freeze")
-        assert trio.current_time() - began_s < 3.0
+        assert trio.current_time() - began_s < 6.0
     assert not alive(pid)
 
 
