@@ -148,6 +148,23 @@ async def test_a_start_that_fails_says_why(address: str, says: str) -> None:
     assert "\n" not in lost[0].reason
 
 
+async def test_a_named_configuration_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a configuration's name, settings outlive the power of the board; without, nothing."""
+    monkeypatch.setenv("PYRPL_USER_DIR", str(tmp_path))
+    for name, kept in (("", False), ("&config_name=cavity", True)):
+        found: list[float | None] = []
+        for turn in range(2):
+            async with emulated() as (_, address), open_tree() as tree:
+                rp = await tree.add("rp", RedPitaya, address + name)
+                found.append(await rp.asg0.frequency.get())
+                if not turn:
+                    await rp.asg0.frequency.set(4321.0)
+        assert (found[1] == pytest.approx(4321.0, abs=0.1)) is kept
+    assert [each.name for each in (tmp_path / "config").glob("cavity*")]
+
+
 async def test_the_second_tree_is_told_who_has_the_board() -> None:
     """Another tree that wants the board is told its owner; the first goes on unharmed."""
     async with bench() as b:
