@@ -218,7 +218,10 @@ class Leases:
                         yield holder.lease
                 except BaseException as error:  # noqa: BLE001 - raised again below
                     failure = error
-                if hold.held and failure is not None:
+                now_s = current_clock().boot_s()
+                if hold.held and (why := hold.overdue(now_s)) is not None:
+                    self._lose(holder, why, expired=hold.grace_ends_s > now_s)
+                elif hold.held and failure is not None:
                     self._lose(holder, f"its holder failed: {_named(failure)}", expired=False)
                 elif hold.held:
                     self.book.end(hold)

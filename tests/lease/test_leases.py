@@ -25,6 +25,7 @@ from actors import (
 from actors.instruments.scpi import PowerSupply
 from benchtree import Cause, Priority, RefusedError, Ticket, Tree, open_tree
 from tests.tree.kit import Witness, bench_of, supply
+from transports import VirtualClock, install_clock
 
 
 @asynccontextmanager
@@ -355,6 +356,50 @@ async def test_heartbeat(autojump_clock: MockClock) -> None:
     async with _tree() as (tree, witness), tree.lease("psu", owner="annealing", ttl_s=5):
         await trio.sleep(3600)
         await _psu(tree).voltage.set(5.0)
+    assert not witness.of(LeaseExpired)
+
+
+class SleepyClock(VirtualClock):
+    """A virtual clock of a machine that can sleep.
+
+    Attributes:
+        slept_s: How long it has slept.
+    """
+
+    slept_s = 0.0
+
+    def boot_s(self) -> float:
+        """Return the time with sleep."""
+        return super().boot_s() + self.slept_s
+
+
+async def test_machine_that_sleeps(autojump_clock: MockClock) -> None:
+    """A holder that sleeps with its machine wakes up without its lease, heartbeat or not."""
+    clock = SleepyClock()
+    install_clock(clock)
+    async with _tree() as (tree, witness):
+        with pytest.raises(LeaseLostError, match="no sign of life for 30 s"):
+            async with tree.lease("psu", owner="annealing", ttl_s=30) as lease:
+                await _psu(tree).voltage.set(5.0)
+                clock.slept_s = 29.0
+                await _psu(tree).voltage.set(6.0)
+                clock.slept_s = 100.0
+                # Nothing has noticed yet, and no time has passed since.
+                assert not lease.held
+                await _psu(tree).voltage.set(30.0)
+        assert await _psu(tree).voltage.get() == 6.0
+        assert len(witness.of(LeaseExpired)) == 1
+
+
+async def test_wall_clock_that_is_set(autojump_clock: MockClock) -> None:
+    """Setting the wall clock, forward or back, ends and extends no lease."""
+    clock = VirtualClock()
+    install_clock(clock)
+    async with _tree() as (tree, witness), tree.lease("psu", owner="a", heartbeat=False):
+        for by_s in (86_400, -200_000):
+            clock.utc_offset_ns += by_s * 10**9
+            await trio.sleep(10)
+            await _psu(tree).voltage.set(5.0)
     assert not witness.of(LeaseExpired)
 
 
