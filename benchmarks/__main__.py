@@ -1,10 +1,11 @@
-"""Measure benchtree: `python -m benchmarks [NAME ...] [--quick] [--json]`."""
+"""Measure benchtree: `python -m benchmarks [NAME ...] [--quick] [--json] [--page FILE]`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final, Protocol
 
 from . import (
@@ -14,12 +15,14 @@ from . import (
     fleet,
     inbox,
     journal,
+    peers,
     red_pitaya,
     restart,
     scale,
     simulate,
     sinks,
 )
+from .page import write_table
 from .report import Measurement
 
 
@@ -40,6 +43,7 @@ BENCHMARKS: Final[Mapping[str, _Benchmark]] = {
     "restart": restart.run,
     "simulate": simulate.run,
     "pyrpl": red_pitaya.run,
+    "peers": peers.run,
 }
 
 
@@ -49,17 +53,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--page", type=Path, help="put the table into this page as well")
     chosen = parser.parse_args(arguments)
     unknown = sorted(set(chosen.names) - set(BENCHMARKS))
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
-    missed = False
+    found: list[Measurement] = []
     for name in chosen.names or BENCHMARKS:
         for measured in BENCHMARKS[name](quick=chosen.quick):
             sys.stdout.write((measured.as_json() if chosen.json else measured.as_text()) + "\n")
             sys.stdout.flush()
-            missed = missed or not measured.ok
-    return 1 if missed else 0
+            found.append(measured)
+    if chosen.page is not None:
+        write_table(chosen.page, found)
+    return 0 if all(measured.ok for measured in found) else 1
 
 
 if __name__ == "__main__":

@@ -1,108 +1,230 @@
-"""Rows per second into the sinks of alicatlib and watlowlib, for comparison.
+"""The same simulated devices, driven by benchtree and by alicatlib and watlowlib.
 
-Run by an interpreter that has them; they need a newer Python than this project does. It
-imports nothing of this project, and prints one JSON object: library, format, rows per second.
+They need Python 3.13: where it is found, an environment of their own is made beside this
+one, with exact versions; where it is not, there is nothing to compare and one line says so.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
+import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib import import_module
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
-KINDS = {"csv": "CsvSink", "jsonl": "JsonlSink", "sqlite": "SqliteSink", "parquet": "ParquetSink"}
+import trio
+
+from actors.instruments.watlow import EzZoneStandardBus
+from benchtree import DeviceResult, open_tree
+from benchtree.drivers import find_driver
+from benchtree.spec import BusSpec, InstrumentSpec, TreeSpec
+from recorder import record
+from transports import SERIAL, BlockingSimProcess, SimSpec, parse_address
+
+from .report import Measurement
+
+PINNED: Final = ("alicatlib[parquet]==0.3.1", "watlowlib[parquet]==0.8.1", "trio==0.35.0")
+PYTHON: Final = "python3.13"
+ENVIRONMENT: Final = Path(__file__).parents[1] / ".venv-peers"
+WORKER: Final = Path(__file__).with_name("peers_worker.py")
+
+RATES_HZ: Final = (200, 500, 1000)
+PORTS: Final = 32
+WARM: Final = 5
+"""How many calls go before those that are timed."""
+
+LATENCY_S: Final = 0.02
+
+MODELS: Final = {
+    "alicatlib": "actors.instruments.alicat:make_line",
+    "watlowlib": "actors.instruments.watlow:StandardBusModel",
+}
+ARGUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "alicatlib": {"units": "A"},
+    "watlowlib": {"controllers": [1]},
+}
+DRIVERS: Final[Mapping[str, str]] = {"alicatlib": "alicat.flow_controller", "watlowlib": "watlow"}
+REQUESTS: Final = {
+    "alicatlib": b"A\r",
+    "watlowlib": bytes.fromhex("55FF0510000006E8010301040101E399"),
+}
+# Each is one exchange; the driver of ours looks at the input error before a process value.
+PARAMETERS: Final = {"alicatlib": "mass_flow", "watlowlib": "heat_power"}
 
 
-def watlow_samples(count: int) -> Sequence[Any]:
-    """Return samples of a temperature controller."""
-    sample = import_module("watlowlib.streaming.sample").Sample
-    protocol = next(iter(import_module("watlowlib").ProtocolKind))
-    now = datetime.now(UTC)
-    return [
-        sample(
-            device=f"zone{index % 8}",
-            address=index % 8 + 1,
-            protocol=protocol,
-            parameter="process_value",
-            parameter_id=4001,
-            instance=1,
-            value=20.0 + index * 0.1,
-            unit="degC",
-            t_mono_ns=10**15 + index,
-            t_utc=now,
-            t_midpoint_mono_ns=None,
-            requested_at=now,
-            received_at=now,
-            latency_s=0.01,
-            raw=b"",
+def find_python() -> Path | None:
+    """Return the interpreter with the other libraries, made if need be; None without 3.13."""
+    python = ENVIRONMENT / "bin" / "python"
+    if python.exists():
+        return python
+    # What pyenv puts on the path only says that another version has to be chosen.
+    kept = sorted(Path.home().glob(f".pyenv/versions/3.13*/bin/{PYTHON}"))
+    base = next(map(str, kept), shutil.which(PYTHON))
+    if base is None:
+        return None
+    sys.stderr.write(f"making {ENVIRONMENT.name}, once\n")
+    unbound = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
+    subprocess.run([base, "-m", "venv", str(ENVIRONMENT)], check=True)
+    subprocess.run([str(python), "-m", "pip", "install", "-q", *PINNED], check=True, env=unbound)
+    return python
+
+
+def ask_worker(python: Path, *words: object) -> Any:
+    """Return what the other interpreter measured."""
+    done = subprocess.run(
+        [str(python), str(WORKER), *map(str, words)],
+        check=True, stdout=subprocess.PIPE, text=True, timeout=300,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run(*, quick: bool) -> Iterable[Measurement]:
+    """Measure what an exchange costs, which slots are missed, and polls of many ports."""
+    python = find_python()
+    if python is None:
+        sys.stderr.write(f"peers: left out, they need {PYTHON}, which is not here\n")
+        return
+    for library in MODELS:
+        yield _exchanges(library, python, 200 if quick else 2000)
+        for rate_hz in RATES_HZ:
+            yield from _missed(library, python, rate_hz, 2.0 if quick else 5.0)
+        yield _poll(library, python, 10 if quick else 50)
+
+
+def _lines(library: str, count: int, latency_s: float, stack: ExitStack) -> Sequence[str]:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    specs = [
+        SimSpec(
+            model=MODELS[library],
+            arguments=dict(ARGUMENTS[library]),
+            host="pty",
+            link=str(folder / f"port{number}"),
+            latency_s=latency_s,
         )
-        for index in range(count)
+        for number in range(count)
     ]
+    sim = stack.enter_context(BlockingSimProcess(specs))
+    return [str(parse_address(address).path) for address in sim.addresses]
 
 
-def alicat_samples(count: int) -> Sequence[Any]:
-    """Return samples of a flow controller, whose rows hold a frame of six values."""
-    sample = import_module("alicatlib.streaming.sample").Sample
-    now = datetime.now(UTC)
+def _exchanges(library: str, python: Path, count: int) -> Measurement:
+    """Compare what is added to a bare write and read, in turns on one port."""
+    ours_s: list[float] = []
+    theirs_s: list[float] = []
+    bare_s: list[float] = []
+    with ExitStack() as stack:
+        (port,) = _lines(library, 1, 0.0, stack)
+        for _ in range(4):
+            bare_s += trio.run(_bare, library, port, count // 4)
+            ours_s += trio.run(_ours, library, [port], count // 4)
+            theirs_s += ask_worker(python, "exchanges", library, port, count // 4)
+    bare, ours, theirs = (statistics.median(each) for each in (bare_s, ours_s, theirs_s))
+    return Measurement(
+        name=f"added to an exchange, {MODELS[library].split('.')[2].split(':')[0]}",
+        value=(ours - bare) * 1e6,
+        unit="us",
+        ratio=(ours - bare) / (theirs - bare),
+        against=library,
+        budget=1.0,
+        n=count,
+    )
 
-    def reading(index: int) -> Any:
-        values = {
-            "Pressure": 14.7,
-            "Temperature": 23.0,
-            "Volumetric_Flow": 0.1 * index,
-            "Mass_Flow": 0.1 * index,
-            "Setpoint": 20.0,
-            "Gas": "N2",
-            "status": "",
-        }
-        return SimpleNamespace(as_dict=lambda: dict(values))
 
-    return [
-        sample(
-            device=f"mfc{index % 8}",
-            unit_id="A",
-            t_mono_ns=10**15 + index,
-            t_utc=now,
-            requested_at=now,
-            received_at=now,
-            latency_s=0.01,
-            reading=reading(index),
+def _missed(library: str, python: Path, rate_hz: int, seconds: float) -> Iterable[Measurement]:
+    slots = round(rate_hz * seconds)
+    with ExitStack() as stack:
+        (port,) = _lines(library, 1, 0.0, stack)
+        ours = trio.run(_record, library, port, rate_hz, seconds)
+        theirs = slots - ask_worker(python, "record", library, port, rate_hz, seconds)
+    for who, missed in (("benchtree", ours), (library, theirs)):
+        yield Measurement(
+            name=f"slots missed at {rate_hz} Hz, {who} beside {library}",
+            value=missed / slots * 100,
+            unit="%",
+            n=slots,
         )
-        for index in range(count)
-    ]
 
 
-async def measure(library: str, samples: Sequence[Any], batches: int) -> Mapping[str, float]:
-    """Return rows per second of each of a library's formats."""
-    sinks = import_module(f"{library}.sinks")
-    rates: dict[str, float] = {}
-    for kind, name in KINDS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            sink = getattr(sinks, name)(Path(folder) / f"samples.{kind}")
+def _poll(library: str, python: Path, count: int) -> Measurement:
+    with ExitStack() as stack:
+        ports = _lines(library, PORTS, LATENCY_S, stack)
+        ours = statistics.median(trio.run(_ours, library, ports, count))
+        theirs = statistics.median(ask_worker(python, "poll", library, count, *ports))
+    return Measurement(
+        name=f"poll of {PORTS} ports of {LATENCY_S * 1e3:g} ms",
+        value=ours * 1e3,
+        unit="ms",
+        ratio=(ours - LATENCY_S) / (theirs - LATENCY_S),
+        against=f"{library}, beyond the ideal",
+        budget=1.0,
+        n=count,
+    )
+
+
+async def _bare(library: str, port: str, count: int) -> Sequence[float]:
+    handle = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    times_s: list[float] = []
+    async with trio.lowlevel.FdStream(handle) as stream:
+        for _ in range(count):
             began_s = time.perf_counter()
-            async with sink:
-                for _ in range(batches):
-                    await sink.write_many(samples)
-            rates[kind] = batches * len(samples) / (time.perf_counter() - began_s)
-    return rates
+            await stream.send_all(REQUESTS[library])
+            await stream.receive_some()
+            times_s.append(time.perf_counter() - began_s)
+    return times_s
 
 
-async def main(batch_size: int, batches: int) -> None:
-    """Measure both libraries."""
-    rates = {
-        "watlowlib": await measure("watlowlib", watlow_samples(batch_size), batches),
-        "alicatlib": await measure("alicatlib", alicat_samples(batch_size), batches),
-    }
-    sys.stdout.write(json.dumps(rates) + "\n")
+def _bench(library: str, ports: Sequence[str]) -> TreeSpec:
+    """Return a bench with one device on each port.
+
+    Each is alone on its line, as the other libraries take it to be: no silence between two
+    talkers has to be kept.
+    """
+    return TreeSpec(
+        buses=[
+            BusSpec(name=f"port{number}", address=port, profile=SERIAL)
+            for number, port in enumerate(ports)
+        ],
+        instruments=[
+            InstrumentSpec(
+                name=f"device{number}", bus=f"port{number}", driver=find_driver(DRIVERS[library])
+            )
+            for number in range(len(ports))
+        ],
+    )
 
 
-if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
+async def _ours(library: str, ports: Sequence[str], count: int) -> Sequence[float]:
+    times_s: list[float] = []
+    async with open_tree(_bench(library, ports)) as tree:
+        fleet = tree.fleet()
+        for turn in range(count + WARM):
+            began_s = time.perf_counter()
+            if library == "alicatlib":
+                results: Mapping[str, DeviceResult[Any]] = await fleet.poll()
+            else:
+                wanted = dict.fromkeys(fleet)
+                results = await fleet.execute(EzZoneStandardBus.heat_power, wanted)
+            if turn >= WARM:
+                times_s.append(time.perf_counter() - began_s)
+            if not all(each.ok for each in results.values()):
+                raise RuntimeError(f"{results}")
+    return times_s
+
+
+async def _record(library: str, port: str, rate_hz: int, seconds: float) -> int:
+    """Return how many slots were missed."""
+    async with open_tree(_bench(library, [port])) as tree:
+        await tree.fleet().poll()  # until it is identified
+        async with record(
+            tree, parameters=[PARAMETERS[library]], rate_hz=rate_hz, duration=seconds
+        ) as recording:
+            async for batch in recording.stream:
+                del batch
+    return recording.summary.samples_missing

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -106,6 +109,15 @@ def only_run(root: Path) -> Path:
     """Return the one run folder below `root`."""
     (run,) = root.iterdir()
     return run
+
+
+def wait_for_rows(run: Path) -> None:
+    """Wait until a run that goes on has written its first samples."""
+    until_s = time.monotonic() + WITHIN_S
+    with closing(sqlite3.connect(run / "samples.sqlite")) as database:
+        while database.execute("SELECT count(*) FROM samples").fetchone() == (0,):
+            assert time.monotonic() < until_s, "nothing was recorded"
+            threading.Event().wait(0.02)
 
 
 def write(path: Path, lines: Sequence[str]) -> Path:

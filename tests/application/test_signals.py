@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .benches import supply_and_oven, write_bench
-from .commands import Running, only_run
+from .commands import Running, only_run, wait_for_rows
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BUDGET_S = 1.0 + 2.0 + 1.5
@@ -28,6 +28,7 @@ def test_signal_drives_the_supply_safe(
         with Running("run", bench, cwd=tmp_path) as running:
             running.wait_for("the output is on")
             running.wait_for("recording")
+            wait_for_rows(only_run(tmp_path / "runs"))
             assert devices.call(0, "ask_model", {"name": "output_on"}) is True
             if hung:
                 devices.call(1, "hang", {"unit": None})

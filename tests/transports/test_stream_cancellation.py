@@ -228,8 +228,9 @@ class Watcher(Use):
     """Who waits for the loss of a line is the victim."""
 
     async def victim(self) -> None:
-        """Wait for the loss."""
+        """Wait for the loss; no call was given up that could keep the line."""
         await self.transport.open()
+        await self.transport.wait_unstuck()
         await self.transport.wait_lost()
         assert self.transport.state is LineState.CLOSED
         self.in_step = True

@@ -1,0 +1,57 @@
+"""The table of a documentation page, made from a run of the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from .report import Measurement
+
+BEGIN: Final = "<!-- measured: begin -->"
+END: Final = "<!-- measured: end -->"
+
+
+def write_table(page: Path, found: Sequence[Measurement]) -> None:
+    """Replace what stands between the page's two marks with a table of `found`.
+
+    Raises:
+        ValueError: The page has not both marks.
+    """
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} needs the marks {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n{_table(found)}\n{END}{after}", encoding="utf-8")
+
+
+def _table(found: Sequence[Measurement]) -> str:
+    day = datetime.now(UTC).date().isoformat()
+    machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores"
+    versions = f"Python {platform.python_version()}, Trio {trio.__version__}"
+    rows = [
+        f"Measured on {day}: {machine}, {versions}.",
+        "",
+        "| what | measured | ratio | at most | |",
+        "|---|---:|---:|---:|---|",
+        *(_row(each) for each in found),
+    ]
+    return "\n".join(rows)
+
+
+def _row(measured: Measurement) -> str:
+    value = f"{measured.value:.4g} {measured.unit}".strip()
+    ratio = ""
+    if measured.against is not None:
+        held = "" if measured.ratio is None else f"{measured.ratio:.2f} x "
+        ratio = f"{held}{measured.against}"
+    budget, verdict = "", ""
+    if measured.budget is not None:
+        budget, verdict = f"{measured.budget:.3g}", "ok" if measured.ok else "**missed**"
+    return f"| {measured.name} | {value} | {ratio} | {budget} | {verdict} |"
