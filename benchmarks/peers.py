@@ -186,6 +186,7 @@ def _bench(library: str, ports: Sequence[str]) -> TreeSpec:
     Each is alone on its line, as the other libraries take it to be: no silence between two
     talkers has to be kept.
     """
+    driver = find_driver(DRIVERS[library])
     return TreeSpec(
         buses=[
             BusSpec(name=f"port{number}", address=port, profile=SERIAL)
