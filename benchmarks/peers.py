@@ -193,9 +193,7 @@ def _bench(library: str, ports: Sequence[str]) -> TreeSpec:
             for number, port in enumerate(ports)
         ],
         instruments=[
-            InstrumentSpec(
-                name=f"device{number}", bus=f"port{number}", driver=find_driver(DRIVERS[library])
-            )
+            InstrumentSpec(name=f"device{number}", bus=f"port{number}", driver=driver)
             for number in range(len(ports))
         ],
     )
