@@ -80,7 +80,7 @@ COUNT_S: Final = 60.0
 KEPT: Final = 10_000
 """How many rows wait for a disk that does not take them."""
 
-_AT_ONCE: Final = 2_000
+_AT_ONCE: Final = 1_000
 """How many rows make one batch at most: a long one would keep the event loop from its thread."""
 
 _LONGEST: Final = 200

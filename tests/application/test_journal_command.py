@@ -207,5 +207,8 @@ def test_following_a_live_run(tmp_path: Path) -> None:
     assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[0]["kind"] == "begun"
     assert rows[-1]["kind"] == "ended"
+    # The journal outlives the tree: the last safe states are in it.
+    safe = [row["instrument"] for row in rows if row["command"] == "safe state reached"]
+    assert sorted(safe) == ["furnace", "psu"]
     done = [row["command"] for row in rows if row["state"] == "COMPLETED"]
     assert done[:2] == ["voltage.set", "output.set"]

@@ -69,5 +69,7 @@ def test_acknowledged_rows_survive_a_kill(tmp_path: Path, count: int) -> None:
         assert again.returncode == 0, again.stderr
         (new,) = [path for path in runs.iterdir() if path != killed]
         assert read_run(new).state is RunState.FINISHED
-        assert check_journal(killed / JOURNAL_FILE).ended
+        assert "closed the journal of a killed run" in again.stderr
+        report = check_journal(killed / JOURNAL_FILE)
+        assert (report.sound, report.ended, report.open) == (True, True, ())
         assert contents(killed) == before

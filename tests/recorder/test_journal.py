@@ -213,11 +213,15 @@ async def test_what_there_is_no_room_for_is_left_out_whole(autojump_clock: MockC
             if seq % 2:
                 for state in LIFE[1:]:
                     journal.note(moved(seq, state))
+            if seq % 50 == 0:
+                await trio.lowlevel.checkpoint()
         begun = {seq for seq in range(2, KEPT, 2) if journal.waiting}
         assert journal.waiting < 2 * KEPT
         for seq in begun:
             for state in LIFE[1:]:
                 journal.note(moved(seq, state))
+            if seq % 50 == 0:
+                await trio.lowlevel.checkpoint()
         for _ in range(5):
             journal.observe(LaneTripped(instrument="psu", reason="a test", failed=0))
         assert journal.waiting < 3 * KEPT
