@@ -32,6 +32,9 @@ from transports import (
 REPLY_S: Final = 0.2
 """How long an unknown device may take to answer, in seconds."""
 
+UNIT_S: Final = 0.1
+"""The same for the other units of a line on which one has answered."""
+
 SETTLE_S: Final = 0.02
 """How long the answer to an empty line is waited for, in seconds."""
 
@@ -172,8 +175,9 @@ async def _ask_units(
     units = (driver.default_unit, *(driver.recognised_units if profile.shared else ()))
     for unit in units:
         instrument = stand_in(driver, transport, profile, unit)
+        at_most_s = REPLY_S if unit == driver.default_unit else UNIT_S
         try:
-            answer = await ask(instrument, instrument.recognise(), at_most_s=REPLY_S)
+            answer = await ask(instrument, instrument.recognise(), at_most_s=at_most_s)
         except (DeviceError, TransportError, ValueError):
             if unit == driver.default_unit:
                 return

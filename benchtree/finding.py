@@ -39,7 +39,7 @@ from .drivers import best_driver, find_driver, name_of, recognising
 from .lines import LinePlan, make_line, plan_line
 from .spec import BusSpec, TreeSpec
 
-WITHIN_S: Final = 2.0
+WITHIN_S: Final = 1.5
 """How long looking may take at most, in seconds."""
 
 TREE: Final = "benchtree ports"

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from serial.tools import list_ports
 
 from actors.instruments.scpi.models import PowerSupplyModel
+from benchtree import finding
 from benchtree.cli import main
 from benchtree.config import load_config
 from tests.application.commands import environment
@@ -27,6 +29,7 @@ from transports import (
     SimSpec,
     claim,
     list_serial_ports,
+    list_visa_resources,
     owner_of,
     port_users,
 )
@@ -39,6 +42,18 @@ LIMIT_S = 3.0
 def owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep owner files apart from those of others: numbers of pseudo-terminals come again."""
     monkeypatch.setenv("BENCHTREE_OWNER_DIR", str(tmp_path / "owners"))
+
+
+@pytest.fixture(autouse=True)
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no ports but those of the test: nothing is said to anybody's real instruments."""
+
+    def find(backend: str) -> Sequence[str]:
+        return list_visa_resources(backend) if backend else ()
+
+    monkeypatch.setattr(list_ports, "comports", list)
+    monkeypatch.setattr(finding, "BY_ID", tmp_path / "none")
+    monkeypatch.setattr(finding, "list_visa_resources", find)
 
 
 @contextmanager
@@ -114,7 +129,7 @@ def test_three_healthy_and_five_dead(tmp_path: Path, capsys: pytest.CaptureFixtu
             )
         )
         began_s = time.monotonic()
-        found = listed(file, "--identify", "--links", links, capsys=capsys)
+        found = listed(file, "--identify", "--within", "2.2", "--links", links, capsys=capsys)
         took_s = time.monotonic() - began_s
     assert took_s < LIMIT_S
     psu, flow, furnace = (found[f"usb-{name}"] for name in ("psu", "mfc", "furnace"))
@@ -135,7 +150,7 @@ def test_three_healthy_and_five_dead(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_tables_for_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What `--toml` prints is a bench that `check` accepts, with the identities in it."""
     with served(tmp_path), silent_port(tmp_path / "by-id" / "usb-silent"):
-        text = ports("--toml", "--links", tmp_path / "by-id", capsys=capsys)
+        text = ports("--toml", "--within", "5", "--links", tmp_path / "by-id", capsys=capsys)
     file = tmp_path / "found.toml"
     file.write_text(text)
     assert "usb-silent: nobody answers" in text
@@ -222,7 +237,7 @@ def test_visa_resources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         hung = SimLine(PowerSupplyModel())
         hung.hang()
         stack.enter_context(plug_into_visa(hung, "USB0::0x1AB1::0x0588::X::INSTR"))
-        found = listed("--identify", "--backend", "@sim", capsys=capsys)
+        found = listed("--identify", "--within", "5", "--backend", "@sim", capsys=capsys)
         answers = {
             name: [each["identity"]["serial"] for each in place["instruments"]]
             for name, place in found.items()
@@ -233,7 +248,7 @@ def test_visa_resources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
             "GPIB0::7::INSTR?backend=%40sim": ["SEVEN"],
             "USB0::0x1AB1::0x0588::X::0::INSTR?backend=%40sim": [],
         }
-        text = ports("--toml", "--backend", "@sim", capsys=capsys)
+        text = ports("--toml", "--within", "5", "--backend", "@sim", capsys=capsys)
     tables = tomllib.loads(text)
     (board,) = (name for name, each in tables["bus"].items() if "GPIB" in each["address"])
     assert tables["bus"][board]["address"] == "visa://GPIB0?backend=%40sim"
