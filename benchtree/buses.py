@@ -111,6 +111,8 @@ class Buses:
         self._priority = spec.priority
         # The right to use ports whose buses are not made yet, by key.
         self._claimed: dict[str, Owner] = {}
+        # What is being waited for, and what says that this is over.
+        self._claiming: dict[str, trio.Event] = {}
         self._events = events
         self._leases = leases
         self._ledger = ledger
@@ -256,8 +258,8 @@ class Buses:
             self.changed.set()
         return key
 
-    async def claim_all(self, specs: Sequence[BusSpec]) -> None:
-        """Become the owner of all ports of `specs`, if it may take a while.
+    async def claim_all(self, addresses: Sequence[str]) -> None:
+        """Become the owner of all ports at these addresses, if it may take a while.
 
         Always in the same order: of two trees that wait for one another's ports, one has all.
 
@@ -266,10 +268,29 @@ class Buses:
         """
         if not self._wait:
             return
-        addresses = [parse_address(each.address) for each in specs]
-        keys = {await self._key(each) for each in addresses if not self._simulated(each)}
-        for key in sorted(keys - set(self._claimed)):
-            self._claimed[key] = await self._claim(key)
+        parsed = [parse_address(each) for each in addresses]
+        keys = {await self._key(each) for each in parsed if not self._simulated(each)}
+        for key in sorted(keys):
+            while key not in self._claimed and self._at(key) is None:
+                claiming = self._claiming.get(key)
+                if claiming is not None:
+                    await claiming.wait()
+                    continue
+                claiming = self._claiming[key] = trio.Event()
+                try:
+                    self._claimed[key] = await self._claim(key)
+                finally:
+                    del self._claiming[key]
+                    claiming.set()
+
+    async def unclaim(self, address: str) -> None:
+        """Give up a port that was claimed for a bus that is not made."""
+        parsed = parse_address(address)
+        owner = (
+            None if self._simulated(parsed) else self._claimed.pop(await self._key(parsed), None)
+        )
+        if owner is not None:
+            owner.release()
 
     async def _claim(self, key: str) -> Owner:
         if not self._wait:

@@ -211,6 +211,26 @@ class Tree:
             recovery_s=recovery_s,
             timeout_s=timeout_s,
         )
+        if isinstance(address, str):
+            self._check_free(name)
+            # Others can be added while this one waits for its port.
+            await self._buses.claim_all([address])
+        try:
+            return await self._add(spec, driver, address, profile)
+        except BaseException:
+            if isinstance(address, str):
+                with trio.CancelScope(shield=True):
+                    await self._buses.unclaim(address)
+            raise
+
+    async def _add(
+        self,
+        spec: InstrumentSpec,
+        driver: type[D],
+        address: str | Transport,
+        profile: BusProfile | None,
+    ) -> D:
+        name = spec.name
         async with self._changing:
             self._check_open()
             self._check_free(name)
@@ -497,7 +517,7 @@ class Tree:
             ValueError: The specification contradicts itself.
         """
         spec = self._spec
-        await self._buses.claim_all(spec.buses)
+        await self._buses.claim_all([each.address for each in spec.buses])
         children: dict[ChildName, ChildSpec] = {}
         for bus_spec in spec.buses:
             mine = [each for each in spec.instruments if each.bus == bus_spec.name]

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -200,6 +201,24 @@ async def test_refused_without_waiting(tmp_path: Path) -> None:
             assert (refused.value.owner, refused.value.pid) == ("cell-3", other.pid)
             assert "stopped" in str(refused.value)
         assert await other.end(signal.SIGTERM) == 143
+
+
+async def test_waiting_holds_up_nobody(tmp_path: Path) -> None:
+    """While one instrument waits for its port, others are added; two that wait get one bus."""
+    witness = Seen()
+    async with (
+        _annealing(tmp_path) as (_, address, other),
+        open_tree(_calibration(-1), observer=witness) as tree,
+    ):
+        async with trio.open_nursery() as nursery:
+            for unit in ("1", "2"):
+                nursery.start_soon(partial(tree.add, unit_id=unit), unit, PowerSupply, address)
+            await witness.until_told("it is free when that tree ends")
+            await tree.add("meter", PowerSupply, "sim://meter")
+            assert await other.end(signal.SIGTERM) == 143
+        assert tree["1"].bus is tree["2"].bus
+        with pytest.raises(ValueError, match="exists already"):
+            await tree.add("meter", PowerSupply, address)
 
 
 async def test_equal_priority_waits_for_the_end(tmp_path: Path) -> None:
