@@ -1,0 +1,196 @@
+"""What is promised of commands on whole benches: pairing, parallel buses, refusals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from random import Random
+from typing import Any, ClassVar
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors import Cause, Instrument, RefusedError
+from actors.instruments.scpi import Multimeter, PowerSupply, PowerSupplyModel
+from benchtree import Setting, Tree, open_tree
+from transports import SimLine, serve_tcp
+
+QUERIES = 10_000
+
+
+class Probe(PowerSupply):
+    """A supply that may be switched on once its voltage was set."""
+
+    voltage = Setting("VOLT", unit="V", low=0.0, high=30.0)
+    output = Setting("OUTP", type=bool, hazardous=lambda on: on, requires=(voltage.is_set(),))
+    safe_state: ClassVar[Any] = (output.to(False),)
+
+
+async def test_two_tasks_on_one_board(autojump_clock: MockClock) -> None:
+    """Four instruments on a GPIB board, two tasks, 10 000 queries: none is paired wrongly.
+
+    Now and then a question is abandoned with its answer on the way, or comes late.
+    """
+    async with open_tree(sim=True) as tree:
+        supplies = [
+            await tree.add(f"psu{each}", PowerSupply, f"GPIB0::{each}::INSTR")
+            for each in range(1, 5)
+        ]
+        for number, psu in enumerate(supplies, start=1):
+            await psu.voltage.set(float(number))
+            await psu.current_limit.set(number / 10.0)
+        (line,) = tree.lines.values()
+        wrong: list[object] = []
+        done = [0, 0]
+
+        async def hammer(task: int) -> None:
+            random = Random(task)
+            while done[task] < QUERIES // 2:
+                number = random.randint(1, 4)
+                psu = supplies[number - 1]
+                asked, expected = random.choice(
+                    [(psu.voltage, float(number)), (psu.current_limit, number / 10.0)]
+                )
+                if random.random() < 0.01:
+                    line.latency_s = 0.002
+                    with trio.move_on_after(0.001):
+                        await asked.get()
+                    line.latency_s = 0.0
+                value = await asked.get()
+                if value != expected:
+                    wrong.append((number, value))
+                done[task] += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hammer, 0)
+            nursery.start_soon(hammer, 1)
+        assert sum(done) == QUERIES
+        assert not wrong
+        assert supplies[0].bus is supplies[3].bus
+
+
+async def asked(tree: Tree, count: int, *names: str) -> float:
+    """Return how long it takes to ask each of these so often, all at once."""
+
+    async def ask(name: str) -> None:
+        psu = tree.get(name, PowerSupply)
+        for _ in range(count):
+            await psu.voltage.get()
+
+    began_s = time.monotonic()
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(ask, name)
+    return time.monotonic() - began_s
+
+
+async def test_independent_buses(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four buses of 2 ms devices take hardly longer than one, over real connections."""
+    monkeypatch.setenv("BENCHTREE_OWNER_DIR", str(tmp_path))
+    names = [f"psu{each}" for each in range(4)]
+    async with AsyncExitStack() as stack:
+        tree = await stack.enter_async_context(open_tree())
+        for name in names:
+            line = SimLine(PowerSupplyModel(), latency_s=0.002)
+            address = await stack.enter_async_context(serve_tcp(line))
+            psu = await tree.add(name, PowerSupply, address)
+            await psu.voltage.get()
+        ratios: list[float] = []
+        for _ in range(5):  # interleaved: whoever else computes slows both
+            alone_s = await asked(tree, 100, names[0])
+            ratios.append(await asked(tree, 100, *names) / alone_s)
+        assert min(ratios) < 1.5, ratios
+
+
+Wrong = Callable[[Tree, Any], Awaitable[object]]
+
+
+async def _dependent(tree: Tree, psu: Any) -> object:
+    return await psu.voltage.submit(1.0, after=[await _failed(tree)])
+
+
+async def _failed(tree: Tree) -> Any:
+    other = tree.get("other", PowerSupply)
+    tree.lines["other"].hang()
+    ticket = await other.voltage.submit(1.0)
+    other.bus.trip("other", "a test")
+    await ticket.outcome()
+    tree.lines["other"].unhang()
+    return ticket
+
+
+WRONG: dict[str, tuple[Wrong, Cause, str]] = {
+    "range": (
+        lambda _, psu: psu.voltage.set(31.0),
+        Cause.VALIDATION,
+        r"psu: voltage.set: 31.0 V is out of range; it takes a number from 0 to 30 V",
+    ),
+    "unit": (
+        lambda _, psu: psu.voltage.set("5 mV"),
+        Cause.VALIDATION,
+        r"psu: voltage.set: '5 mV' is a str; it takes a number from 0 to 30 V",
+    ),
+    "capability": (
+        lambda _, psu: psu.ask(Multimeter.resistance),
+        Cause.VALIDATION,
+        r"psu: resistance: .* is not declared by Probe; it takes voltage, ",
+    ),
+    "hazard": (
+        lambda _, psu: psu.output.set(True),
+        Cause.VALIDATION,
+        r"psu: output.set: True can do harm; pass confirm=True",
+    ),
+    "requirement": (
+        lambda _, psu: psu.output.set(True, confirm=True),
+        Cause.DEPENDENCY,
+        r"psu: output.set: before True voltage must be set; it was not set",
+    ),
+    "predecessor": (
+        _dependent,
+        Cause.DEPENDENCY,
+        r"psu: voltage.set: command \d+, other: voltage.set, had to come first and failed",
+    ),
+    "foreign lease": (
+        lambda _, psu: psu.voltage.set(1.0),
+        Cause.LEASE,
+        r"psu: voltage.set: .*'annealing'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+async def test_bad_input(kind: str, autojump_clock: MockClock) -> None:
+    """Refused before a byte is sent, with what was given and what would be right."""
+    call, cause, says = WRONG[kind]
+    async with open_tree(sim=True) as tree:
+        psu = await tree.add("psu", Probe, "sim://psu")
+        await tree.add("other", PowerSupply, "sim://other")
+        await settled(psu)
+        await settled(tree["other"])
+        before = len(tree.lines["psu"].requests)
+        async with AsyncExitStack() as stack:
+            if kind == "foreign lease":
+                held, over = trio.Event(), trio.Event()
+
+                async def hold() -> None:
+                    async with tree.lease("psu", owner="annealing", ttl_s=30.0):
+                        held.set()
+                        await over.wait()
+
+                nursery = await stack.enter_async_context(trio.open_nursery())
+                nursery.start_soon(hold)
+                await held.wait()
+            with pytest.raises(RefusedError, match=says) as refused:
+                await call(tree, psu)
+            assert refused.value.cause is cause
+            assert not refused.value.may_have_executed
+            assert len(tree.lines["psu"].requests) == before
+            if kind == "foreign lease":
+                over.set()
+
+
+async def settled(instrument: Instrument) -> None:
+    """Wait until an instrument answers."""
+    await instrument.ask(type(instrument).parameters["current"])
