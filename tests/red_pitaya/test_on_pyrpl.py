@@ -49,7 +49,7 @@ def frequency_hz(times_s: Floats, volts: Floats, near_hz: float) -> float:
     """Return the frequency of a sine, from how its phase moves through the trace."""
     half = len(times_s) // 2
     first, second = (fit(times_s[part], volts[part], near_hz) for part in halves(half))
-    apart_s = times_s[half] - times_s[0]
+    apart_s = float(times_s[half] - times_s[0])
     return near_hz + cmath.phase(second / first) / (2 * cmath.pi * apart_s)
 
 

@@ -20,6 +20,9 @@ NEGLIGIBLE: Final = 1e-7
 _ENTANGLED: Final = 1e9
 _APART: Final = 1e-4
 
+NOTICEABLE: Final = 1e-3
+"""Drives that contribute less than this, in volts, do not set the pace."""
+
 _FORGOTTEN: Final = 40.0
 """A mode is gone after so many of its time constants."""
 
@@ -144,21 +147,39 @@ class Piece:
                 total += add_up(harmonics[kept], orders[kept], cycles)
         return total
 
-    def bound(self, row: Floats) -> float:
-        """Return what the absolute value of a signal never exceeds while no mode grows."""
+    def span(self, row: Floats, from_s: float, to_s: float) -> tuple[float, float]:
+        """Return what a signal stays between from one instant to another; it may use less."""
         count = len(self._rest)
         weights = row[:count]
+        parts = (weights @ self._modes.vectors) * self._modal
+        first = parts * np.exp(self._modes.rates * (from_s - self.start_s))
+        last = parts * np.exp(self._modes.rates * (to_s - self.start_s))
+        # A mode without oscillation goes straight from one value to the other.
+        straight = self._modes.rates.imag == 0
+        swing = float(np.where(straight, 0.0, np.maximum(np.abs(first), np.abs(last))).sum())
+        ends = np.where(straight, first, 0.0).real, np.where(straight, last, 0.0).real
         steady = float(row[-1] + weights @ self._rest)
-        bound = float(np.abs((weights @ self._modes.vectors) * self._modal).sum())
         for index, drive in enumerate(self.drives):
             direct = float(row[count + index])
             harmonics = self._harmonics(weights, index)[0]
             if len(harmonics) <= FEW and not drive.random:
                 steady += direct * drive.mean
-                bound += float(np.abs(harmonics + direct * drive.harmonics).sum())
+                swing += float(np.abs(harmonics + direct * drive.harmonics).sum())
             else:
-                bound += float(np.abs(harmonics).sum()) + abs(direct) * drive.peak
-        return abs(steady) + bound
+                swing += float(np.abs(harmonics).sum()) + abs(direct) * drive.peak
+        low, high = (float(pick(*ends).sum()) for pick in (np.minimum, np.maximum))
+        return steady + low - swing, steady + high + swing
+
+    def fastest_hz(self, row: Floats) -> float:
+        """Return the highest frequency of a drive that matters to a signal, 0 without one."""
+        count = len(self._rest)
+        fastest_hz = 0.0
+        for index, drive in enumerate(self.drives):
+            direct = float(row[count + index])
+            harmonics = self._harmonics(row[:count], index)[0] + direct * drive.harmonics
+            if drive.frequency_hz > fastest_hz and np.abs(harmonics).sum() > NOTICEABLE:
+                fastest_hz = drive.frequency_hz
+        return fastest_hz
 
     def integral(
         self, row: Floats, frequency_hz: float, cycles: float, from_s: float, to_s: float

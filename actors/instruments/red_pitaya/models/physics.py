@@ -38,7 +38,7 @@ HOLD_S: Final = 1e-3
 _TOLERANCE_V: Final = 1e-6
 _SYSTEMS_KEPT: Final = 32
 _GROWTH: Final = 30.0
-_LONGEST_GRID: Final = 4096
+_LONGEST_GRID: Final = 2048
 _FULL_SCALE: Final = 8191 / 8192
 
 
@@ -323,16 +323,15 @@ class Physics:
         for limit in circuit.limits:
             clamp = self._clamps.get(limit.name)
             row, low, high = limit.row, limit.low, limit.high
-            if clamp is None:
-                bound = piece.bound(row) if self._growth_per_s <= 0 else np.inf
-                if bound <= min(high, -low) + _TOLERANCE_V:
-                    continue
-            else:
+            if clamp is not None:
                 # It leaves on the inner side; an integrator as soon as it would turn back.
                 inner_v = 2 * _TOLERANCE_V
                 if limit.rate is not None:
                     row, low, high, inner_v = limit.rate, 0.0, 0.0, 0.0
                 low, high = (high - inner_v, np.inf) if clamp else (-np.inf, low + inner_v)
+            lowest, highest = piece.span(row, self.now_s, end_s)
+            if lowest >= low - _TOLERANCE_V and highest <= high + _TOLERANCE_V:
+                continue
             found = self._crossing(row, low, high, end_s)
             if found is not None:
                 end_s, upwards = found
@@ -343,16 +342,15 @@ class Physics:
         self, row: Floats, low: float, high: float, end_s: float
     ) -> tuple[float, bool] | None:
         """Return when a signal first leaves a range, and whether upwards."""
-        piece, circuit = self._current()
+        piece, _ = self._current()
 
         def outside(at_s: Floats) -> NDArray[np.bool_]:
             values = piece.values(row, at_s)
             return (values > high + _TOLERANCE_V) | (values < low - _TOLERANCE_V)
 
         span_s = end_s - self.now_s
-        fastest_hz = max((drive.frequency_hz for drive in circuit.drives), default=0.0)
-        points = int(min(_LONGEST_GRID, max(256, 32 * fastest_hz * span_s)))
-        early = np.geomspace(min(1e-9, span_s), span_s, 128) if span_s > 0 else np.zeros(0)
+        points = int(min(_LONGEST_GRID, max(64, 32 * piece.fastest_hz(row) * span_s)))
+        early = np.geomspace(min(1e-9, span_s), span_s, 64) if span_s > 0 else np.zeros(0)
         grid = self.now_s + np.unique(np.concatenate([early, np.linspace(0.0, span_s, points)]))
         grid[-1] = end_s
         hits = np.flatnonzero(outside(grid))
