@@ -29,7 +29,7 @@ from .settings import (
 from .waves import SINE, Complexes, Drive, Floats
 from .words import Memory
 
-SWITCHES: Final = 48
+SWITCHES: Final = 24
 """How often signals reach or leave limits in one go before the rest goes without."""
 
 HOLD_S: Final = 1e-3
