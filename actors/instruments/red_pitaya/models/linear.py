@@ -157,7 +157,7 @@ class Piece:
         # A mode without oscillation goes straight from one value to the other.
         straight = self._modes.rates.imag == 0
         swing = float(np.where(straight, 0.0, np.maximum(np.abs(first), np.abs(last))).sum())
-        ends = np.where(straight, first, 0.0).real, np.where(straight, last, 0.0).real
+        begins, ends = first.real * straight, last.real * straight
         steady = float(row[-1] + weights @ self._rest)
         for index, drive in enumerate(self.drives):
             direct = float(row[count + index])
@@ -167,8 +167,9 @@ class Piece:
                 swing += float(np.abs(harmonics + direct * drive.harmonics).sum())
             else:
                 swing += float(np.abs(harmonics).sum()) + abs(direct) * drive.peak
-        low, high = (float(pick(*ends).sum()) for pick in (np.minimum, np.maximum))
-        return steady + low - swing, steady + high + swing
+        low = steady + float(np.minimum(begins, ends).sum())
+        high = steady + float(np.maximum(begins, ends).sum())
+        return low - swing, high + swing
 
     def fastest_hz(self, row: Floats) -> float:
         """Return the highest frequency of a drive that matters to a signal, 0 without one."""
