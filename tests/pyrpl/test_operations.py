@@ -161,7 +161,8 @@ async def test_streams_go_on_until_they_are_left() -> None:
         assert rolled[-1].time[-1] == 0.0
         known = np.isfinite(rolled[-1].ch1)
         assert known[-100:].all()
-        assert known.mean() > 0.9
+        # What was overwritten while it was read is not known.
+        assert known.mean() > 0.5
         with pytest.raises(CommandError, match="too short to roll"):
             await rp.scope.rolling(duration=0.01).result()
 
