@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors import Cause, Instrument, RefusedError
+from actors import Cause, RefusedError
 from actors.instruments.scpi import Multimeter, PowerSupply, PowerSupplyModel
 from benchtree import Setting, Tree, open_tree
 from transports import SimLine, serve_tcp
@@ -168,7 +168,7 @@ async def test_bad_input(kind: str, autojump_clock: MockClock) -> None:
         psu = await tree.add("psu", Probe, "sim://psu")
         await tree.add("other", PowerSupply, "sim://other")
         await settled(psu)
-        await settled(tree["other"])
+        await settled(tree.get("other", PowerSupply))
         before = len(tree.lines["psu"].requests)
         async with AsyncExitStack() as stack:
             if kind == "foreign lease":
@@ -191,6 +191,6 @@ async def test_bad_input(kind: str, autojump_clock: MockClock) -> None:
                 over.set()
 
 
-async def settled(instrument: Instrument) -> None:
+async def settled(instrument: PowerSupply) -> None:
     """Wait until an instrument answers."""
-    await instrument.ask(type(instrument).parameters["current"])
+    await instrument.current.get()
