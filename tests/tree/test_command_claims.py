@@ -170,9 +170,10 @@ async def test_bad_input(kind: str, autojump_clock: MockClock) -> None:
         await settled(psu)
         await settled(tree.get("other", PowerSupply))
         before = len(tree.lines["psu"].requests)
+        over = trio.Event()
         async with AsyncExitStack() as stack:
             if kind == "foreign lease":
-                held, over = trio.Event(), trio.Event()
+                held = trio.Event()
 
                 async def hold() -> None:
                     async with tree.lease("psu", owner="annealing", ttl_s=30.0):
@@ -187,8 +188,7 @@ async def test_bad_input(kind: str, autojump_clock: MockClock) -> None:
             assert refused.value.cause is cause
             assert not refused.value.may_have_executed
             assert len(tree.lines["psu"].requests) == before
-            if kind == "foreign lease":
-                over.set()
+            over.set()
 
 
 async def settled(instrument: PowerSupply) -> None:
