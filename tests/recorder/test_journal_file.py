@@ -12,13 +12,18 @@ from attrs import evolve
 
 from actors import Cause, CommandState, JournalRow, RowKind
 from recorder import (
+    JOURNAL_FILE,
     JournalError,
     JournalFile,
+    Run,
     TargetExistsError,
     check_journal,
+    create_run,
     finish_journal,
+    finish_killed_journals,
     read_entries,
 )
+from recorder.run import holding
 
 LIFE = (
     CommandState.QUEUED,
@@ -274,3 +279,39 @@ def test_a_commit_that_only_seemed_to_fail_is_not_repeated(tmp_path: Path) -> No
     file.close()
     report = check_journal(path)
     assert (report.sound, report.rows, report.commands) == (True, 15, 4)
+
+
+def start(root: Path, tree: str) -> tuple[Run, Path]:
+    """Begin a run whose journal has a command open."""
+    run = create_run(root, tree_name=tree, started_utc_ns=0)
+    path = run.path / JOURNAL_FILE
+    file = JournalFile(path, tree=tree, run=run.run_id)
+    file.create()
+    file.append([row(1, CommandState.QUEUED)], durable=True)
+    file.close()
+    return run, path
+
+
+def test_only_what_was_killed_of_the_same_tree_is_closed(tmp_path: Path) -> None:
+    """A run that goes on, and those of others, are left alone; a broken one stops nobody."""
+    going, going_path = start(tmp_path, "cell")
+    other, other_path = start(tmp_path, "other")
+    broken, broken_path = start(tmp_path, "cell")
+    killed_run, killed_path = start(tmp_path, "cell")
+    bare = create_run(tmp_path, tree_name="cell", started_utc_ns=0)
+    broken_path.write_bytes(b"no database at all" * 100)
+    for run in (other, broken, killed_run, bare):
+        run.close()
+    with holding(going.path) as held:
+        assert not held
+    with holding(killed_run.path) as held:
+        assert held
+    found = finish_killed_journals(tmp_path, tree="cell", by="next", utc_ms=5, mono_ns=4)
+    by_run = {each.run: each for each in found}
+    assert set(by_run) == {broken.path, killed_run.path}
+    assert by_run[killed_run.path].commands == 1
+    assert str(broken_path) in (by_run[broken.path].error or "")
+    assert check_journal(killed_path).ended
+    assert not check_journal(going_path).ended
+    assert not check_journal(other_path).ended
+    going.close()
