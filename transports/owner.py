@@ -19,6 +19,7 @@ import re
 import stat
 import sys
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -132,6 +133,7 @@ def claim(key: str, *, tree: str) -> Owner:
             if not _is_file(fd, path):
                 os.close(fd)
                 continue
+            _sweep(folder, _read(fd))
             _write(fd, key, tree, "")
         except BaseException:
             os.close(fd)
@@ -230,6 +232,13 @@ def _owned(key: str, fd: int) -> PortOwnedError:
     return PortOwnedError(
         f"the bus is owned by {note.describe()}", address=key, owner=note.tree, pid=note.pid
     )
+
+
+def _sweep(folder: Path, before: OwnerNote) -> None:
+    """Remove the socket that a killed owner left behind."""
+    if before.socket:
+        with suppress(OSError):  # it is another user's
+            (folder / Path(before.socket).name).unlink()
 
 
 def _write(fd: int, key: str, tree: str, socket: str) -> None:

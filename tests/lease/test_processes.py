@@ -103,6 +103,10 @@ class Seen(Witness):
         await self.until(lambda event: isinstance(event, BusAwaited) and text in event.text)
 
 
+def _kinds(folder: Path) -> list[str]:
+    return sorted(each.suffix for each in folder.iterdir())
+
+
 async def _stop(script: Script) -> None:
     """Stop a process, and wait until it stands still."""
     script.signal(signal.SIGSTOP)
@@ -143,7 +147,7 @@ async def test_holder_that_does_not_listen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("priority", [0, 5])
-async def test_killed_holder(priority: int, tmp_path: Path) -> None:
+async def test_killed_holder(priority: int, tmp_path: Path, owners: Path) -> None:
     """A killed holder frees the port at once, whoever waits for it."""
     witness = Seen()
     async with (
@@ -165,6 +169,9 @@ async def test_killed_holder(priority: int, tmp_path: Path) -> None:
         assert model.output_on
         await psu.output.set(False)
         assert model.voltage_v == 0.0
+        # Its socket is gone, too.
+        assert _kinds(owners) == [".owner", ".socket"]
+    assert _kinds(owners) == [".owner"]
 
 
 async def test_stopped_holder(tmp_path: Path) -> None:
