@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import trio
 from attrs import field, frozen, validators
@@ -26,6 +26,9 @@ from .member import Member, Service
 from .supervisor import Started
 
 T = TypeVar("T")
+
+
+_PATIENCE_S: Final = 5.0
 
 
 class OnDrift(Enum):
@@ -94,7 +97,8 @@ class Reconciler:
     async def look(self) -> None:
         """Look at every instrument that is in service once."""
         for member in self.bus.members:
-            if member.service is Service.IN_SERVICE and not member.unrestored:
+            free = member.engagement is None and not member.unrestored
+            if member.service is Service.IN_SERVICE and free:
                 await self._check_status(member)
                 for name in tuple(dict.fromkeys((*member.intended, *member.doubts))):
                     await self._check_setting(member, name)
@@ -199,14 +203,17 @@ class Reconciler:
             )
         except RefusedError:
             return None
+        outcome: Outcome[Any] | None = None
         try:
-            outcome: Outcome[Any] = await ticket.outcome()
+            # One that is busy keeps the others of its bus from being looked at no longer.
+            with trio.move_on_after(_PATIENCE_S):
+                outcome = await ticket.outcome()
         finally:
             if not ticket.state.final:
                 ticket.withdraw()
-        return outcome if outcome.ok else None
+        return outcome if outcome is not None and outcome.ok else None
 
 
-_REPORTED = "reported"
-_REAPPLIED = "reapplied"
-_TRIPPED = "tripped"
+_REPORTED: Final = "reported"
+_REAPPLIED: Final = "reapplied"
+_TRIPPED: Final = "tripped"
