@@ -228,6 +228,23 @@ def test_listing_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
             os.read(far, 1)
 
 
+def test_ports_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A port that the file has is named by its bus, and asked first as the file says."""
+    with served(tmp_path):
+        link = tmp_path / "by-id" / "usb-mfc"
+        file = tmp_path / "bench.toml"
+        file.write_text(
+            f'[bus.gas]\naddress = "serial://{link.resolve()}?baudrate=57600"\n'
+            '[instrument.mfc]\nbus = "gas"\ndriver = "alicat"\n'
+        )
+        found = listed(
+            file, "--identify", "--within", "5", "--links", tmp_path / "by-id", capsys=capsys
+        )
+    assert found["usb-mfc"]["bus"] == "gas"
+    assert found["usb-mfc"]["instruments"][0]["settings"]["baudrate"] == 57_600
+    assert found["usb-psu"]["bus"] is None
+
+
 def test_visa_resources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What VISA finds is asked too, instruments of one board in turn; tables name the library."""
     with ExitStack() as stack:

@@ -159,16 +159,16 @@ _DROP_ALL: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 _SO_ATTACH_FILTER: Final = 26
 
 
-def go_deaf(sock: socket.socket) -> object:
+def go_deaf(sock: socket.socket) -> None:
     """Let a socket hear nothing more, nor answer: as if its cable were pulled."""
     program = ctypes.create_string_buffer(_DROP_ALL)
     head = struct.pack("HxxxxxxP", 1, ctypes.addressof(program))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
-    return program
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)  # the kernel keeps a copy
 
 
-async def test_half_open_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A far end that vanishes without a word is missed by keep-alive on an idle line."""
+@pytest.mark.parametrize("output", [b"", b"OUTP OFF\n"])
+async def test_half_open_connection(output: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A far end that vanishes without a word is missed, whether or not output waits for it."""
     monkeypatch.setattr(tcp, "KEEPALIVE_IDLE_S", 1)
     monkeypatch.setattr(tcp, "KEEPALIVE_EVERY_S", 1)
     monkeypatch.setattr(tcp, "KEEPALIVE_TRIES", 1)
@@ -177,6 +177,7 @@ async def test_half_open_connection(monkeypatch: pytest.MonkeyPatch) -> None:
         far, _ = listening.accept()
         with far:
             go_deaf(far)
+            assert stream.write_nowait(output) == len(output)
             with trio.fail_after(10.0):
                 await stream.wait_lost(0.05)
         await stream.aclose()
