@@ -21,6 +21,7 @@ from . import (
     scale,
     simulate,
     sinks,
+    visa,
 )
 from .page import write_table
 from .report import Measurement
@@ -35,6 +36,7 @@ BENCHMARKS: Final[Mapping[str, _Benchmark]] = {
     "inbox": inbox.run,
     "serial": exchange.run_serial,
     "tcp": exchange.run_tcp,
+    "visa": visa.run,
     "fleet": fleet.run,
     "cadence": cadence.run,
     "sinks": sinks.run,

@@ -124,13 +124,13 @@ async def _interleave(
     async def blocking() -> None:
         ask()
 
-    async with _running([address]) as (through_bus,):
+    async with running([address]) as (through_bus,):
         cases: dict[str, Call] = {"bus": through_bus, "blocking": blocking}
         return await interleave(cases, rounds=rounds, calls=calls)
 
 
 async def _interleave_buses(addresses: Sequence[str], rounds: int) -> dict[str, float]:
-    async with _running(addresses) as asks:
+    async with running(addresses) as asks:
 
         async def everybody() -> None:
             async with trio.open_nursery() as nursery:
@@ -142,7 +142,7 @@ async def _interleave_buses(addresses: Sequence[str], rounds: int) -> dict[str, 
 
 
 @asynccontextmanager
-async def _running(addresses: Sequence[str]) -> AsyncGenerator[Sequence[Call]]:
+async def running(addresses: Sequence[str]) -> AsyncGenerator[Sequence[Call]]:
     """Run a bus for each address; give a call for each that makes one exchange on it."""
     events = Events()
     asks: list[Call] = []

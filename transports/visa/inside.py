@@ -72,11 +72,6 @@ class Inside:
             return True
         return bool(select.select([self._interface], [], [], 0)[0])
 
-    @property
-    def can_tell(self) -> bool:
-        """Whether `lost` can ever be true."""
-        return bool(self._watched)
-
     def lost(self) -> bool:
         """Return whether the far end is gone. Reads nothing."""
         if not self._watched:
