@@ -202,6 +202,7 @@ async def test_a_clean_end_is_quiet_and_safe(caplog: pytest.LogCaptureFixture) -
     "cycles",
     [pytest.param(20, id="20"), pytest.param(200, id="200", marks=pytest.mark.soak)],
 )
+@pytest.mark.timeout(1800)
 async def test_opening_and_closing_leaves_nothing(
     cycles: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

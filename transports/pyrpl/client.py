@@ -321,6 +321,8 @@ class _WorkerProcess:
         self._ended = trio.Event()
         self._ready = trio.Event()
         self._failure: TransportError | None = None
+        # Whether its end is wanted.
+        self._ending = False
         self._ponged_s = math.inf
         self._patient_until_s = -math.inf
         self._tail: deque[str] = deque(maxlen=_TAIL)
@@ -359,6 +361,7 @@ class _WorkerProcess:
         process = self._process
         if process is None:
             return
+        self._ending = True
         if process.stdin is not None:
             await process.stdin.aclose()
         with trio.move_on_after(within_s):
@@ -404,6 +407,8 @@ class _WorkerProcess:
         if self.lost:
             return
         self.lost = why
+        if self._ready.is_set() and not self._ending:
+            _log.warning("%s: %s", self._key, why)
         for call in self.calls.values():
             # What was answered in the same breath is answered.
             if not call.replied.is_set():
