@@ -22,6 +22,7 @@ PURE_FILES = (
     "transports/framing.py",
     "transports/line_state.py",
     "transports/profile.py",
+    "transports/pyrpl/desk.py",
     "actors/breaker.py",
     "actors/command.py",
     "actors/faults.py",

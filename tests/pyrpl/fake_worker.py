@@ -11,9 +11,9 @@ from typing import Any
 
 import trio
 
+from transports.pyrpl.contract import BoardLostError, Operation, Quick, Report, StartError
 from transports.pyrpl.desk import RefusedCallError
 from transports.pyrpl.process import run_worker
-from transports.pyrpl.serving import BoardLostError, Operation, Quick, Report, StartError
 
 NEEDS = {"analyzer": frozenset({"iq2"})}
 

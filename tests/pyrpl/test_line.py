@@ -31,7 +31,7 @@ from transports.line_state import LineState
 from transports.lookup import resolve_key
 from transports.pyrpl import PyrplTransport
 from transports.pyrpl.board import open_board
-from transports.pyrpl.serving import StartError
+from transports.pyrpl.contract import StartError
 
 
 async def test_calls_overtake_an_operation() -> None:

@@ -181,7 +181,7 @@ async def test_the_second_tree_is_told_who_has_the_board() -> None:
 
 async def test_a_clean_end_is_quiet_and_safe(caplog: pytest.LogCaptureFixture) -> None:
     """The end of a tree takes the outputs off, ends the worker, and draws no complaint of Qt's."""
-    caplog.set_level(logging.DEBUG, "transports.pyrpl.client")
+    caplog.set_level(logging.DEBUG, "transports.pyrpl.child")
     async with emulated() as (line, address):
         async with open_tree() as tree:
             rp = await tree.add("rp", RedPitaya, address)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import trio
 import trio.lowlevel
 
+from .contract import Report
 from .desk import RefusedCallError
-from .serving import Report
 
 POINTS: Final = 16_384
 

@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from typing import Any, Final, cast
 
 from .acquisition import acquire, roll, stream
+from .contract import BoardLostError, Operation, Quick, Report, StartError
 from .desk import RefusedCallError
 from .measurement import quadratures, statistics, sweep
-from .serving import BoardLostError, Operation, Quick, Report, StartError
 from .sockets import BoardSocket, NoShell, SocketModule
 from .values import attributes, finished, member, plain
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import trio
 
-from .serving import Report
+from .contract import Report
 
 SETTLING_PERIODS: Final = 3.0
 """How many time constants of its filter a quadrature is given to settle."""

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 import trio
 
-from .serving import Board, StartError, Worker
+from .contract import Board, StartError
+from .serving import Worker
 from .wire import Frame, FrameReader, Kind, encode, pack, unpack
 
 OpenBoard: TypeAlias = Callable[[Mapping[str, Any]], Board]

@@ -11,7 +11,7 @@ import socket
 import time
 from typing import Any, Final
 
-from .serving import BoardLostError, StartError
+from .contract import BoardLostError, StartError
 
 CONNECT_WITHIN_S: Final = 3.0
 """How long the board may take to accept the connection, in seconds."""
