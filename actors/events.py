@@ -401,6 +401,11 @@ class LeasePreempted(LeaseEvent):
 
 
 @frozen(kw_only=True)
+class LeaseReprieved(LeaseEvent):
+    """Nobody waits any more for whom a lease had to give way: it goes on."""
+
+
+@frozen(kw_only=True)
 class LeaseReleased(LeaseEvent):
     """A lease was given back."""
 

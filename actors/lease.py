@@ -1,6 +1,6 @@
 """Who may command what: leases, as a book that knows no clock.
 
-    WAITING -> HELD -> PREEMPTED -> OVER, or from the middle two LOST -> OVER
+    WAITING -> HELD <-> PREEMPTED -> OVER, or from the middle two LOST -> OVER
 
 Rules:
 1. An instrument has at most one lease. A lease is granted for all of its instruments or
@@ -8,7 +8,7 @@ Rules:
 2. Who waits is served by priority, then by arrival; nobody is served before one who came
    first in that order and waits for the same instrument.
 3. A lease of lower priority that is in the way is preempted: it has its grace, then it
-   is lost.
+   is lost. It is reprieved when nobody more important waits for it any more.
 4. A lost lease is fenced at once: its token opens nothing any more. Its instruments go to
    the next only once they are settled.
 5. Times are on one scale that goes on while the machine sleeps.
@@ -44,6 +44,7 @@ class LeaseStep(Enum):
 
     GRANT = auto()
     PREEMPT = auto()
+    REPRIEVE = auto()
     LOSE = auto()
     END = auto()
     """Given back, given up while waiting, or settled after it was lost."""
@@ -55,6 +56,7 @@ TRANSITIONS: Final[Mapping[tuple[LeaseState, LeaseStep], LeaseState]] = {
     (LeaseState.HELD, LeaseStep.PREEMPT): LeaseState.PREEMPTED,
     (LeaseState.HELD, LeaseStep.LOSE): LeaseState.LOST,
     (LeaseState.HELD, LeaseStep.END): LeaseState.OVER,
+    (LeaseState.PREEMPTED, LeaseStep.REPRIEVE): LeaseState.HELD,
     (LeaseState.PREEMPTED, LeaseStep.LOSE): LeaseState.LOST,
     (LeaseState.PREEMPTED, LeaseStep.END): LeaseState.OVER,
     (LeaseState.LOST, LeaseStep.END): LeaseState.OVER,
@@ -216,6 +218,21 @@ class LeaseBook:
                             preempted.append(each)
             wanted |= hold.instruments
         return preempted
+
+    def reprieve(self) -> Sequence[Hold]:
+        """End the grace of those whom nobody more important waits for any more; return them."""
+        reprieved: list[Hold] = []
+        for hold in dict.fromkeys(self._held.values()):
+            wanted = any(
+                each.priority > hold.priority and not each.instruments.isdisjoint(hold.instruments)
+                for each in self._waiting
+            )
+            if hold.state is LeaseState.PREEMPTED and not wanted:
+                hold.advance(LeaseStep.REPRIEVE)
+                hold.grace_ends_s = math.inf
+                hold.why = ""
+                reprieved.append(hold)
+        return reprieved
 
     def renew(self, hold: Hold, now_s: float) -> bool:
         """Note a sign of life; return whether the lease is held on."""

@@ -27,6 +27,7 @@ from .events import (
     LeasePreempted,
     LeaseQueued,
     LeaseReleased,
+    LeaseReprieved,
     LeaseRevoked,
 )
 from .faults import Cause
@@ -56,7 +57,7 @@ class Lease:
 
     Attributes:
         preempted: Set once somebody more important waits: reach a safe point and leave
-            the block within `remaining_s`.
+            the block within `remaining_s`. Another event once nobody does any more.
         lost: Set once it has ended before its block: commands under it are refused.
     """
 
@@ -266,6 +267,9 @@ class Leases:
         for hold in self.book.grant(now_s):
             self._events.publish(LeaseGranted(**_facts(hold)))
             self._holders[hold].granted.set()
+        for hold in self.book.reprieve():
+            self._holders[hold].lease.preempted = trio.Event()
+            self._events.publish(LeaseReprieved(**_facts(hold)))
         for hold in self.book.preempt(now_s):
             self._events.publish(LeasePreempted(by=hold.why, grace_s=hold.grace_s, **_facts(hold)))
             self._holders[hold].lease.preempted.set()

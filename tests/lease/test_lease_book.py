@@ -206,6 +206,7 @@ def test_one_holder_each(steps: list[tuple[str, set[str], int]]) -> None:
             case _:
                 pass
         book.grant(now_s)
+        book.reprieve()
         book.preempt(now_s)
         for hold in asked:
             mine = {name for name in NAMES if book.holder(name) is hold}
@@ -214,6 +215,8 @@ def test_one_holder_each(steps: list[tuple[str, set[str], int]]) -> None:
             assert (hold in book.waiting) is (hold.state is LeaseState.WAITING)
             if hold.state is LeaseState.WAITING:
                 assert book.blockers(hold)
+            if hold.state is LeaseState.PREEMPTED:
+                assert any(each.priority > hold.priority for each in book.waiting)
             for name in hold.instruments:
                 allowed = book.objection(name, hold, writes=True, now_s=now_s) is None
                 assert not allowed or hold.held or book.holder(name) is None

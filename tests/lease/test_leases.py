@@ -18,6 +18,7 @@ from actors import (
     LeasePreempted,
     LeaseQueued,
     LeaseReleased,
+    LeaseReprieved,
     LeaseRevoked,
     Reads,
     SafeStateReached,
@@ -270,6 +271,33 @@ async def test_preemption_without_answer(autojump_clock: MockClock) -> None:
         assert raised[0].instruments == ("oven", "psu")
         assert [each.owner for each in witness.of(LeaseRevoked)] == ["annealing"]
         assert {each.instrument for each in witness.of(SafeStateReached)} == {"psu", "oven"}
+
+
+async def test_reprieve(autojump_clock: MockClock) -> None:
+    """When who preempted it waits no more, a lease goes on; the next one preempts it anew."""
+    async with _tree() as (tree, witness), trio.open_nursery() as nursery:
+        told: list[float] = []
+
+        async def annealing() -> None:
+            with pytest.raises(LeaseLostError, match="'third'"):
+                async with tree.lease("psu", owner="annealing", grace_s=20) as lease:
+                    for _ in range(2):
+                        await lease.preempted.wait()
+                        told.append(trio.current_time())
+                        await trio.sleep(15)
+                        assert (lease.remaining_s > 20) is (len(told) == 1)
+                    await trio.sleep_forever()
+
+        nursery.start_soon(annealing)
+        await trio.sleep(1)
+        with trio.move_on_after(10):
+            async with tree.lease("psu", owner="second", priority=5):
+                pass
+        await trio.sleep(100)
+        async with tree.lease("psu", owner="third", priority=5):
+            pass
+        assert len(told) == 2
+        assert [each.owner for each in witness.of(LeaseReprieved)] == ["annealing"]
 
 
 async def test_stale_holder_is_fenced(autojump_clock: MockClock) -> None:
