@@ -21,9 +21,11 @@ from actors import (
     Script,
     Service,
     Ticket,
+    attempts,
     bus,
     dispatch,
     exchanges,
+    following,
     intake,
     safety,
     upkeep,
@@ -33,7 +35,7 @@ from transports import TCP, LineState, StreamTransport
 
 from .bench import PLAIN, SHARED, Bench, Parts, Witness, WitnessModel
 
-MODULES: Final = (bus, dispatch, upkeep, safety, exchanges, intake)
+MODULES: Final = (bus, dispatch, following, attempts, upkeep, safety, exchanges, intake)
 
 
 class Lingering(StreamTransport):
@@ -538,9 +540,13 @@ def test_every_await_of_the_bus_can_be_cancelled() -> None:
         "Dispatch._step: await self._inbox.wait()  # they meet the loss themselves": aside,
         "Dispatch._step: await self._inbox.wait()": aside,
         "Dispatch._send_off.fly": aside,
-        "Dispatch._ask_result: await self._run_out(member, engagement, overlap)": "as elsewhere",
     }
     assert unhit(dispatch, hits, excused) == []
+    elsewhere = {
+        "Following._ask_result: await self._run_out(member, engagement, overlap)": "as elsewhere"
+    }
+    assert unhit(following, hits, elsewhere) == []
+    assert unhit(attempts, hits, {}) == []
     assert unhit(upkeep, hits, {}) == []
     assert unhit(safety, hits, {}) == []
     assert unhit(exchanges, hits, {last_look: "waits for nothing unless it is cancelled"}) == []

@@ -172,8 +172,10 @@ async def test_cancelled(autojump_clock: MockClock) -> None:
 async def test_deadline(autojump_clock: MockClock) -> None:
     """Past its caller's deadline it is called off (expired), though nobody waits for it."""
     async with bench() as board:
+        ticket: Ticket[None] | None = None
         with trio.move_on_after(0.4):
             ticket = await sweeping(board)
+        assert ticket is not None
         assert (await ticket.outcome()).cause is Cause.EXPIRED
         await trio.sleep(0.1)
         assert not board.model("generator", SignalGeneratorModel).sweeping

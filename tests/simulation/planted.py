@@ -32,7 +32,7 @@ from actors import (
     Supervisor,
     Ticket,
 )
-from actors.dispatch import Dispatch
+from actors.attempts import Attempts
 from actors.intake import Intake
 from actors.member import Member
 from actors.restart import Decision, RestartBudget
@@ -221,18 +221,18 @@ def trip_keeps_writes(monkeypatch: pytest.MonkeyPatch) -> None:
 def trip_keeps_accepting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tripped instrument takes and carries out everything."""
     admit = Intake.admit
-    commit: Any = vars(Dispatch)["_commit"]
+    commit: Any = vars(Attempts)["_commit"]
 
     def broken(self: Intake, device: Any, *rest: Any, **more: Any) -> Member:
         with untripped(self.members.get(device.name)):
             return admit(self, device, *rest, **more)
 
-    def broken_commit(self: Dispatch, member: Member, ticket: Ticket[Any]) -> None:
+    def broken_commit(self: Attempts, member: Member, ticket: Ticket[Any]) -> None:
         with untripped(member):
             commit(self, member, ticket)
 
     monkeypatch.setattr(Intake, "admit", broken)
-    monkeypatch.setattr(Dispatch, "_commit", broken_commit)
+    monkeypatch.setattr(Attempts, "_commit", broken_commit)
 
 
 def identity_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
