@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import trio
 from attrs import frozen
 
-from transports import BusProfile, LineState, Transport
+from transports import BusProfile, LineState, RequestsService, Transport
 
 from .breaker import Breaker, BreakerPolicy, BreakerState
 from .command import Plan, Priority
@@ -489,6 +489,8 @@ class Bus:
                 self._dispatch.begin(nursery)
                 nursery.start_soon(self._watch_line)
                 nursery.start_soon(self._intake.watch_deadlines)
+                if isinstance(self.transport, RequestsService):
+                    nursery.start_soon(self._dispatch.watch_service, self.transport)
                 if self._reached_once or not self.required:
                     started()
 

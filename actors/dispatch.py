@@ -18,7 +18,7 @@ from typing import Any
 
 import trio
 
-from transports import BusProfile, LineState, Transport
+from transports import BusProfile, LineState, RequestsService, Transport
 
 from .attempts import Attempts, Flight
 from .command import Priority
@@ -131,6 +131,17 @@ class Dispatch:
         except Exception as crash:
             self._attempts.crash = crash
             raise
+
+    async def watch_service(self, line: RequestsService) -> None:
+        """Ask at once how far an operation has come whose device requests service."""
+        while True:
+            unit = await line.service_requested()
+            for member in self._engagements:
+                engagement = member.engagement
+                overlap = engagement and engagement.ticket.command.plan.overlap
+                if engagement and overlap and overlap.on_request and member.device.unit == unit:
+                    engagement.due_s = min(engagement.due_s, trio.current_time())
+            self._inbox.ring()
 
     def end(self) -> None:
         """Fail what is engaged: no incarnation goes on with it."""

@@ -8,7 +8,7 @@ from .address import (
     canonical_key,
     parse_address,
 )
-from .base import Exchange, LineCounters, Reply, Signal, Transport
+from .base import Exchange, LineCounters, Reply, RequestsService, Signal, Transport
 from .board import BoardSettings
 from .borrowed import BorrowedTransport
 from .clock import Clock, SystemClock, VirtualClock, current_clock, install_clock
@@ -133,6 +133,7 @@ __all__ = [
     "RemoteLine",
     "Reply",
     "ReplyTimeoutError",
+    "RequestsService",
     "Resource",
     "Resync",
     "SerialPort",

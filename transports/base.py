@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import define, frozen
 
@@ -197,4 +197,16 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Close the line. Closing twice is harmless; cancellation still closes."""
+        ...
+
+
+@runtime_checkable
+class RequestsService(Protocol):
+    """A transport over which devices can ask to be asked, as on GPIB."""
+
+    async def service_requested(self) -> str | None:
+        """Wait for the next request, and return the unit that makes it.
+
+        Waits on a closed line too. Cancelling loses none.
+        """
         ...

@@ -34,7 +34,7 @@ from actors.instruments.scpi import (
 from actors.parameter import Operation
 from transports import SimReply
 
-from .board import GpibBoard, gpib_board
+from .board import ONCE, GpibBoard, gpib_board
 
 EXCHANGE_S = 0.005
 DRIVERS = {"generator": SignalGenerator, "meter": Multimeter, "psu": PowerSupply}
@@ -362,3 +362,22 @@ async def test_no_acknowledgement_at_all(autojump_clock: MockClock) -> None:
         assert ticket.acknowledgement == b""
         with pytest.raises(RefusedError):
             await board.get("psu", Silent).submit(Silent.level.to("three"))  # type: ignore[arg-type]  # on purpose
+
+
+async def test_service_requests(autojump_clock: MockClock) -> None:
+    """Who requests service is asked at once, though its next poll is far away."""
+    rare = evolve(ONCE, status_poll_s=30.0)
+
+    class Requesting(SignalGenerator):
+        sweep = Operation("INIT", abort="ABOR", acknowledge=Acknowledge.SERVICE_REQUEST)
+
+    async with gpib_board({"generator": Requesting}, profile=rare) as board:
+        ticket = await sweeping(board)
+        await trio.sleep(1.1)
+        board.transport.request_service("9")  # somebody else
+        await trio.sleep(0.1)
+        assert not ticket.state.final
+        began_s = trio.current_time()
+        board.transport.request_service("1")
+        assert (await ticket.outcome()).ok
+        assert trio.current_time() - began_s < 0.01

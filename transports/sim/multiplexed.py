@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import trio
@@ -54,6 +55,7 @@ class MultiplexedSim:
         self._state = LineState.CLOSED
         self._in_flight: set[str | None] = set()
         self._lost = trio.Event()
+        self._bell, self._door = trio.open_memory_channel[str | None](math.inf)
         for line in self._lines.values():
             line.watch(self._note_change)
 
@@ -142,6 +144,14 @@ class MultiplexedSim:
         """Do nothing: the board is always in step."""
         del fence
         await trio.lowlevel.checkpoint()
+
+    def request_service(self, unit: str | None) -> None:
+        """Let the device of a unit request service."""
+        self._bell.send_nowait(unit)
+
+    async def service_requested(self) -> str | None:
+        """Wait for the next request, and return the unit that makes it."""
+        return await self._door.receive()
 
     async def wait_lost(self) -> None:
         """Return once the board is gone."""
