@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin
 
 from attrs import (
     NOTHING,
@@ -283,12 +283,19 @@ def _unit_id(value: object, _: object) -> UnitId:
 
 
 def _choice(value: object, kind: type[Enum]) -> Enum:
-    known = [str(each.value) for each in kind]
+    return kind(_one_of(value, [str(each.value) for each in kind]))
+
+
+def _word(value: object, kind: object) -> str:
+    return _one_of(value, get_args(kind))
+
+
+def _one_of(value: object, known: Sequence[str]) -> str:
     if not isinstance(value, str):
         raise WrongError(f"must be one of {', '.join(known)}, not {kind_of(value)}")
     if value not in known:
         raise WrongError(f"{value!r} is not known; it must be one of {', '.join(known)}")
-    return kind(value)
+    return value
 
 
 def _texts(value: object, _: object) -> tuple[str, ...]:
@@ -328,6 +335,11 @@ def _is_choice(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 
+def _is_word(kind: object) -> bool:
+    origin: object = get_origin(kind)
+    return origin is Literal
+
+
 def _table_hook(kind: type[Any], converter: Converter) -> Callable[[object, type[Any]], Any]:
     """Return the hook of an attrs class: all its mistakes, and limits beside their keys."""
     resolve_types(kind)
@@ -364,6 +376,7 @@ def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     converter.register_structure_hook_factory(has, _table_hook)
     converter.register_structure_hook_func(_is_choice, _choice)
+    converter.register_structure_hook_func(_is_word, _word)
     converter.register_structure_hook_func(lambda kind: kind == UnitId | None, _unit_id)
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
     converter.register_structure_hook(str, _text)

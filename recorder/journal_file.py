@@ -428,8 +428,10 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
     if not path.is_file():
         raise JournalError(f"{path.parent} has no journal")
     with _explained(path):
-        # Not opened for writing: whoever only looks must change nothing.
-        uri = f"{path.absolute().as_uri()}?mode=ro"
+        # Whoever only looks changes nothing. Where there is no log beside it, nobody writes to
+        # it: the database then needs no help of other files, and leaves none.
+        live = path.with_name(f"{path.name}-wal").exists()
+        uri = f"{path.absolute().as_uri()}?mode=ro{'' if live else '&immutable=1'}"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
             yield database
 

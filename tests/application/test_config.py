@@ -178,6 +178,14 @@ BROKEN = {
         replaced("rest_for_one", "rest_for_all"),
         "27: supervisor.heat.strategy: 'rest_for_all' is not known; it must be one of one_for_one",
     ),
+    "unknown word": (
+        replaced("drain_s = 1", 'journal = "reads"'),
+        "3: tree.journal: 'reads' is not known; it must be one of writes, all",
+    ),
+    "no word": (
+        replaced("drain_s = 1", "journal = true"),
+        "3: tree.journal: must be one of writes, all, not true",
+    ),
     "unknown profile": (
         replaced('name = "rs485"', 'name = "rs-485"'),
         r"7: bus.furnace.profile.name: no profile is named 'rs-485'; did you mean 'rs485'\?",

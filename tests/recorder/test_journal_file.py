@@ -81,6 +81,27 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert [each.seq for _, each in read_entries(path, after=11)] == [3, None]
 
 
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    """A closed journal is read without a trace, from where nothing can be written as well."""
+    path = tmp_path / "journal.sqlite"
+    write(path)
+    before = path.read_bytes()
+    assert check_journal(path).sound
+    assert len(list(read_entries(path))) == 13
+    assert [each.name for each in tmp_path.iterdir()] == ["journal.sqlite"]
+    assert path.read_bytes() == before
+
+
+def test_a_journal_is_read_while_it_is_written(tmp_path: Path) -> None:
+    """What was appended shows at once to whoever opens it then."""
+    path = tmp_path / "journal.sqlite"
+    file = write(path, close=False)
+    assert check_journal(path).rows == 12
+    file.append([row(9, CommandState.QUEUED)], durable=False)
+    assert check_journal(path).rows == 13
+    file.close()
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     """A file that is there already is left alone."""
     path = tmp_path / "journal.sqlite"
