@@ -204,6 +204,9 @@ class _Socket:
         self._kept = kept
         self._one_client = one_client or kept is not None
         self._newest = trio.CancelScope()
+        # Set while the newest connection is not served.
+        self._gone = trio.Event()
+        self._gone.set()
         self.closed = False
 
     async def serve(self) -> None:
@@ -215,13 +218,18 @@ class _Socket:
 
     async def _serve_one(self, stream: trio.SocketStream) -> None:
         async with stream:
-            if self._one_client:
+            # What the one before has sent must not mix with what this one sends.
+            while self._one_client and not self._gone.is_set():
                 self._newest.cancel()
-            with trio.CancelScope() as scope:
-                self._newest = scope
-                self._line.connect(trio.current_time())
-                replies = _Replies() if self._kept is None else self._kept
-                await _serve(self._line, stream, replies)
+                await self._gone.wait()
+            gone = self._gone = trio.Event()
+            try:
+                with trio.CancelScope() as self._newest:
+                    self._line.connect(trio.current_time())
+                    replies = _Replies() if self._kept is None else self._kept
+                    await _serve(self._line, stream, replies)
+            finally:
+                gone.set()
 
 
 class _Terminal:
