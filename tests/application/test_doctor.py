@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from actors.instruments.scpi.models import PowerSupplyModel
 from benchtree.cli import main
 from tests.application import fakes
 from tests.application.commands import environment
-from transports import BlockingSimProcess, SimSpec, claim
+from tests.support.visa_sim import plug_into_visa
+from transports import BlockingSimProcess, SimLine, SimSpec, claim
 
 IDENTITY = b"KEYSIGHT,E36312A,MY5300,1.0\n"
 NO_ERROR = b'+0,"No error"\n'
@@ -289,6 +291,22 @@ def test_unit_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert a["trouble"] is None
     assert b["trouble"] == "unit missing", report
     assert "unit A answers here, and so does unit C" in b["mend"]
+
+
+def test_instruments_of_a_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the instruments of a board under VISA, the one that is silent is missing."""
+    silent = SimLine(PowerSupplyModel())
+    silent.hang()
+    with (
+        plug_into_visa(SimLine(PowerSupplyModel(serial="FIVE")), "GPIB0::5::INSTR"),
+        plug_into_visa(silent, "GPIB0::7::INSTR"),
+    ):
+        file = write_bus(tmp_path, "visa://GPIB0?backend=@sim", "scpi", "unit_id = 5")
+        with file.open("a") as more:
+            more.write('[instrument.other]\nbus = "only"\ndriver = "scpi"\nunit_id = 7\n')
+        it, other = examined(file, capsys)["instruments"]
+    assert it["identity"]["serial"] == "FIVE"
+    assert other["trouble"] == "unit missing"
 
 
 def test_driver_for_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
