@@ -281,6 +281,7 @@ class Attempts:
             )
         if again_s is not None:
             self._engagements.engage(member, ticket, Next.TRY_AGAIN, again_s, fault=fault)
+            self._intake.shed_polls(member)
             self._events.publish(
                 AttemptFailed(
                     bus=self._intake.name,
@@ -314,6 +315,7 @@ class Attempts:
             now_s + self._profile.status_poll_s,
             ends_s=min(now_s + overlap.within_s, ticket.command.deadline_s),
         )
+        self._intake.shed_polls(member)
 
     def _leave(self, member: Member, ticket: Ticket[Any]) -> None:
         """See to it that a command that fails leaves nothing running."""

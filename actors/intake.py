@@ -29,7 +29,7 @@ from .inbox import Inbox, InboxFullError
 from .lease import Hold, LeaseBook
 from .leasing import carried
 from .ledger import Ledger, LedgerError
-from .member import Device, Member, Next, Service
+from .member import Device, Engagement, Member, Next, Service
 from .ticket import Ticket
 
 T = TypeVar("T")
@@ -324,6 +324,8 @@ class Intake:
                 not member.confirmed and member.service is Service.QUARANTINED
             ):
                 cause, reason = Cause.BREAKER, f"quarantined: {member.reason}"
+            elif not wait and priority is Priority.LOW and member.engagement is not None:
+                cause, reason = Cause.CONFLICT, _busy(member.engagement)
             elif not wait and member.recovering:
                 cause, reason = Cause.BREAKER, "it has its recovery window before it"
                 retry_after_s = max(0.0, member.probe_at_s - now_s)
@@ -412,6 +414,18 @@ class Intake:
         if member is not None and engagement is not None and engagement.ticket is ticket:
             self.call_off(member, Cause.WITHDRAWN, reason)
         return False
+
+    def shed_polls(self, member: Member) -> None:
+        """Fail what was to be read now from an instrument whose lane has become engaged.
+
+        It comes around by itself; to wait for it would hold up what is read from others.
+        """
+        engagement = member.engagement
+        if engagement is None:
+            return
+        for ticket in tuple(member.lane):
+            if ticket.command.once and ticket.command.priority is Priority.LOW:
+                self.take_back(ticket, Cause.CONFLICT, _busy(engagement))
 
     def call_off(self, member: Member, cause: Cause, reason: str, *, at_all: bool = False) -> None:
         """End what a lane is engaged with: nothing is tried again, an operation is aborted.
@@ -539,6 +553,10 @@ class Intake:
             expiry.changed = trio.Event()
             with trio.CancelScope(deadline=next_s):
                 await expiry.changed.wait()
+
+
+def _busy(engagement: Engagement) -> str:
+    return f"it is busy with {engagement.ticket.command.plan.name}"
 
 
 def _unmet(failed: Ticket[Any]) -> str:

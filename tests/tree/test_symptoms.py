@@ -11,8 +11,8 @@ from trio.testing import MockClock
 
 from actors import CommandError, Event
 from actors.instruments.alicat import FlowController
-from actors.instruments.scpi import PowerSupply, PowerSupplyModel
-from benchtree import Tree, open_tree
+from actors.instruments.scpi import PowerSupply, PowerSupplyModel, SignalGenerator
+from benchtree import Tree, open_tree, record
 from transports import GATEWAY
 
 
@@ -97,3 +97,23 @@ async def test_no_growth(autojump_clock: MockClock) -> None:
         assert not tree.tickets()
         assert seen[0] > 4000
         assert counts[3] <= counts[1] * 1.02
+
+
+async def test_a_sweep_and_a_recording(autojump_clock: MockClock) -> None:
+    """What is recorded from others on the bus of a sweep misses nothing because of it."""
+    async with open_tree(sim=True) as tree:
+        generator = await tree.add("generator", SignalGenerator, "GPIB0::1::INSTR")
+        psu = await tree.add("psu", PowerSupply, "GPIB0::2::INSTR")
+        await generator.sweep_time.set(3.0)
+        await psu.current.get()
+        async with record(
+            tree, parameters=["psu.current", "generator.frequency"], rate_hz=10, duration=5
+        ) as recording:
+            await trio.sleep(0.55)
+            ticket = await generator.sweep.submit()
+            async for _ in recording.stream:
+                pass
+        assert (await ticket.outcome()).ok
+        devices = recording.summary.by_device()
+        assert devices["psu"].missing == 0
+        assert 28 <= devices["generator"].missing <= 33
