@@ -1,6 +1,8 @@
 """What every test run shares: it says which tests it left out, and why."""
 
 import inspect
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -80,6 +82,10 @@ class LoopHealth:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count the deselected tests of this run."""
+    """Count the deselected tests of this run, and keep its ports from other runs' owners."""
+    # The system gives the names of closed pseudo-terminals to others, other runs among them.
+    owners = tempfile.TemporaryDirectory(prefix="owners-")
+    config.add_cleanup(owners.cleanup)
+    os.environ["BENCHTREE_OWNER_DIR"] = owners.name
     config.pluginmanager.register(LeftOut(), "left-out")
     config.pluginmanager.register(LoopHealth(), "loop-health")
