@@ -48,7 +48,7 @@ MODELS: Final = {
 }
 ARGUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "alicatlib": {"units": "A"},
-    "watlowlib": {"controllers": [1]},
+    "watlowlib": {"controllers": [1], "thinking_s": 0.0},
 }
 DRIVERS: Final[Mapping[str, str]] = {"alicatlib": "alicat.flow_controller", "watlowlib": "watlow"}
 REQUESTS: Final = {

@@ -80,12 +80,18 @@ class StandardBusModel(_LineModel):
     Args:
         controllers: The controllers, or the addresses of usual ones.
         loops: How many loops the usual ones have.
+        thinking_s: How long they take to answer, in seconds.
     """
 
     def __init__(
-        self, controllers: Sequence[ControllerModel | int] = (1,), *, loops: int = 2
+        self,
+        controllers: Sequence[ControllerModel | int] = (1,),
+        *,
+        loops: int = 2,
+        thinking_s: float = THINKING_S,
     ) -> None:
         super().__init__(controllers, loops=loops, protocol=1286)
+        self._thinking_s = thinking_s
 
     def receive(self, data: bytes, now_s: float) -> Sequence[SimReply]:
         """Take bytes as they arrive, whole requests or parts, and return the replies."""
@@ -96,7 +102,7 @@ class StandardBusModel(_LineModel):
             controller = None if request is None else self._asked(request.address, now_s)
             if request is not None and controller is not None:
                 answer = _answer_standard(controller, request)
-                replies.append(SimReply(answer, THINKING_S, str(controller.address)))
+                replies.append(SimReply(answer, self._thinking_s, str(controller.address)))
         return replies
 
     def _next_frame(self) -> bytes | None:
