@@ -351,8 +351,10 @@ class DeviceGroup:
             CommandError: It cannot be reached, or is not what the driver is for.
             FleetClosedError: The fleet is closed.
             PortOwnedError: Another tree has the port.
+            TypeError: `source` or `driver` is none of these.
             UnknownDriverError: No driver has that name.
-            ValueError: The name or the unit is taken, or the arguments do not go together.
+            ValueError: The name or the unit is taken, a ready instrument is recorded under
+                the name of another, or the arguments do not go together.
         """
         host = self._open_host()
         if name in self._members or name in self._adding:
@@ -361,7 +363,8 @@ class DeviceGroup:
             raise ValueError(f"timeout_s is {timeout_s}; it must be more than 0")
         if serial is not None and not isinstance(source, str):
             raise ValueError(f"{name}: serial= is for ports that are opened here")
-        chosen = find_driver(driver) if isinstance(driver, str) else driver
+        chosen = _checked(name, source, driver)
+        self._check_series(name, source)
         self._adding.add(name)
         try:
             if isinstance(source, Instrument):
@@ -634,6 +637,13 @@ class DeviceGroup:
 
     # How coming and going works.
 
+    def _check_series(self, name: str, source: Source) -> None:
+        """Refuse a second instrument of one name, whose samples could not be told apart."""
+        own_name = source.name if isinstance(source, Instrument) else name
+        for each in self._members.values():
+            if each.instrument.name == own_name and each.instrument is not source:
+                raise ValueError(f"{name}: {each.name} is recorded as {own_name} already")
+
     async def _prepare(
         self,
         name: str,
@@ -720,6 +730,19 @@ class DeviceGroup:
 
     def _events(self, member: _Member) -> Events:
         return member.instrument.bus.events if self._host is None else self._host.events
+
+
+def _checked(name: str, source: object, driver: object) -> type[Instrument]:
+    """Return the driver, once it is sure that name, source and driver are what they should be."""
+    if not name:
+        raise ValueError("an instrument needs a name")
+    if not (isinstance(source, (str, Bus, Instrument)) or hasattr(source, "exchange")):
+        raise TypeError(f"{name}: {source!r} is no address, opened transport, bus or instrument")
+    if isinstance(driver, str):
+        return find_driver(driver)
+    if not (isinstance(driver, type) and issubclass(driver, Instrument)):
+        raise TypeError(f"{name}: {driver!r} is no driver")
+    return driver
 
 
 async def _submit(asked: _Asked, instrument: Instrument, planner: Planner) -> None:

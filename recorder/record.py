@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Seque
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from functools import partial
 from operator import is_
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import trio
-from attrs import field, frozen, validators
+from attrs import frozen
 
 from actors import Observer, Sample, SampleKey, current_clock, describe, make_timer
 
@@ -56,7 +56,7 @@ T_co = TypeVar("T_co", covariant=True)
 class _Options:
     """How a recording deals with what goes wrong."""
 
-    on_error: OnError = field(validator=validators.in_(("record", "stop")))
+    on_error: OnError
     auto_reconnect: bool
     reconnect_factory: ReconnectFactory | None
     observer: Observer
@@ -105,7 +105,7 @@ def record(  # noqa: PLR0913 - the options of recorders that laboratories know
     duration: float | None = None,
     names: Sequence[str] | None = None,
     instances: Sequence[int] = (1,),
-    overflow: OverflowPolicy = OverflowPolicy.BLOCK,
+    overflow: OverflowPolicy | str = OverflowPolicy.BLOCK,
     buffer_size: int = 64,
     auto_reconnect: bool = False,
     reconnect_factory: ReconnectFactory | None = None,
@@ -126,7 +126,7 @@ def record(  # noqa: PLR0913 - the options of recorders that laboratories know
             at most one period and at most `GRACE_S` after the last slot. None for no end.
         names: The devices to poll; None for all.
         instances: Which loops or channels to poll, from 1.
-        overflow: What happens when the consumer is slower.
+        overflow: What happens when the consumer is slower; a policy or its value.
         buffer_size: How many batches wait for the consumer at most.
         auto_reconnect: What a plain source whose poll raises a connection error is worth:
             False ends the recording, True waits longer and longer and tries again. Sources
@@ -139,8 +139,9 @@ def record(  # noqa: PLR0913 - the options of recorders that laboratories know
             as warnings. What it raises ends the recording.
 
     Raises:
+        TypeError: `source` has no `poll_many`.
         ValueError: `rate_hz` or `duration` is not positive, `buffer_size` is less than one,
-            `parameters` is empty, `on_error` is no such word, or there is a
+            `parameters` is empty, `overflow` or `on_error` is no such word, or there is a
             `reconnect_factory` without `auto_reconnect`.
     """
     wanted = (parameters,) if isinstance(parameters, str) else tuple(parameters)
@@ -148,10 +149,14 @@ def record(  # noqa: PLR0913 - the options of recorders that laboratories know
         raise ValueError("parameters must name at least one parameter")
     if reconnect_factory is not None and not auto_reconnect:
         raise ValueError("reconnect_factory is never called without auto_reconnect=True")
+    if on_error not in get_args(OnError):
+        raise ValueError(f"on_error is {on_error!r}; it must be 'record' or 'stop'")
+    if not isinstance(source, Partitioned) and not hasattr(source, "poll_many"):
+        raise TypeError(f"{source!r} cannot be recorded: it has no poll_many")
     schedule = Schedule(rate_hz)
     slots = None if duration is None else schedule.slots_in(duration)
     ledger = Ledger()
-    buffer = BatchBuffer(buffer_size, overflow, ledger)
+    buffer = BatchBuffer(buffer_size, _policy(overflow), ledger)
     options = _Options(
         on_error=on_error,
         auto_reconnect=auto_reconnect,
@@ -165,6 +170,14 @@ def record(  # noqa: PLR0913 - the options of recorders that laboratories know
         return _Recorder(schedule, book, buffer, ledger, partitions, wanted, options)
 
     return _recording(start)
+
+
+def _policy(overflow: OverflowPolicy | str) -> OverflowPolicy:
+    try:
+        return OverflowPolicy(overflow)
+    except ValueError:
+        known = ", ".join(each.value for each in OverflowPolicy)
+        raise ValueError(f"overflow is {overflow!r}; it must be one of {known}") from None
 
 
 @asynccontextmanager

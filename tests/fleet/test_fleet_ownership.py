@@ -137,6 +137,18 @@ async def test_ready_instrument_is_only_looked_at(autojump_clock: MockClock) -> 
         assert await own.setpoint.get() == 50.0
 
 
+async def test_samples_of_two_are_told_apart(autojump_clock: MockClock) -> None:
+    """Two instruments that their trees call alike are not recorded as one."""
+    async with open_tree() as tree, open_tree() as other, Fleet() as fleet:
+        await fleet.add("left", await tree.add("mfc", FlowController, "sim://left"))
+        right = await other.add("mfc", FlowController, "sim://right")
+        with pytest.raises(ValueError, match="right: left is recorded as mfc already"):
+            await fleet.add("right", right)
+        with pytest.raises(ValueError, match="mfc: left is recorded as mfc already"):
+            await fleet.add("mfc", "sim://third")
+        assert fleet.names == ("left",)
+
+
 async def test_view_on_a_tree(autojump_clock: MockClock) -> None:
     """`tree.fleet` looks at what matches; closing it closes nothing of the tree's."""
     async with open_tree() as tree:

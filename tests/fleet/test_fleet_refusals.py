@@ -25,6 +25,8 @@ from transports import SerialSettings
 
 Call = Callable[[DeviceGroup], Awaitable[Mapping[str, DeviceResult[Any]]]]
 
+HALF_MS: Any = 1.5
+
 WRONG: dict[str, tuple[Call, str]] = {
     "a setpoint above full scale": (
         lambda fleet: fleet.execute(FlowController.setpoint, {"port0A": 500.1}),
@@ -66,6 +68,10 @@ WRONG: dict[str, tuple[Call, str]] = {
     "an average over no time": (
         lambda fleet: fleet.request([Statistic.MASS_FLOW], ["port0A"], averaging_ms=0),
         "averaging_ms is 0; it takes 1 to 9999",
+    ),
+    "an average over half a millisecond": (
+        lambda fleet: fleet.request(["mass_flow"], ["port0A"], averaging_ms=HALF_MS),
+        "averaging_ms is 1.5; it takes 1 to 9999",
     ),
 }
 
@@ -187,6 +193,14 @@ async def test_bad_timeout_and_driver(autojump_clock: MockClock) -> None:
             await made.fleet.add("mfc", "sim://one", driver="alikat")
         with pytest.raises(ValueError, match="is no unit id; it is a letter from A to Z"):
             await made.fleet.add("mfc", "sim://one", unit_id="AB")
+        with pytest.raises(ValueError, match="an instrument needs a name"):
+            await made.fleet.add("", "sim://one")
+        nothing: Any = None
+        with pytest.raises(TypeError, match="mfc: None is no address, opened transport, bus or"):
+            await made.fleet.add("mfc", nothing)
+        no_driver: Any = int
+        with pytest.raises(TypeError, match="mfc: <class 'int'> is no driver"):
+            await made.fleet.add("mfc", "sim://one", driver=no_driver)
         assert not made.tree.lines
         assert not made.tree.instruments
 

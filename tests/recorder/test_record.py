@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import trio
@@ -537,6 +538,38 @@ def test_impossible_recordings_are_refused(words: dict[str, int], complaint: str
             duration=words.get("duration"),
             buffer_size=words.get("buffer_size", 64),
         )
+
+
+def test_words_that_mean_nothing_are_refused() -> None:
+    """A policy that does not exist is an error that lists those that do."""
+    skip: Any = "skip"
+    with pytest.raises(ValueError, match="'skip'; it must be one of block, drop_newest, drop_"):
+        record(Meter(), parameters=PARAMETERS, rate_hz=1, overflow=skip)
+    with pytest.raises(ValueError, match="on_error is 'skip'; it must be 'record' or 'stop'"):
+        record(Meter(), parameters=PARAMETERS, rate_hz=1, on_error=skip)
+
+
+def test_source_that_cannot_be_polled_is_refused() -> None:
+    """What has no `poll_many` is an error at once, not a recording of nothing."""
+    nothing: Any = None
+    with pytest.raises(TypeError, match="None cannot be recorded: it has no poll_many"):
+        record(nothing, parameters=PARAMETERS, rate_hz=1)
+
+
+async def test_overflow_may_be_given_by_its_value(autojump_clock: MockClock) -> None:
+    """The value of a policy is that policy: the newest is dropped."""
+    async with record(
+        Bench(Bus("oven")),
+        parameters=PARAMETERS,
+        rate_hz=10,
+        duration=1,
+        overflow="drop_newest",
+        buffer_size=2,
+    ) as recording:
+        await trio.sleep(2)
+        await take_all(recording)
+    assert recording.summary.samples_emitted == 2
+    assert recording.summary.samples_dropped == 8
 
 
 def test_nothing_to_record_is_refused() -> None:

@@ -255,7 +255,7 @@ def statistics(unit: str, wanted: Sequence[Statistic], averaging_ms: int) -> byt
     """
     if not 1 <= len(wanted) <= MOST_STATISTICS:
         raise ValueError(f"{len(wanted)} statistics; a request takes 1 to {MOST_STATISTICS}")
-    if not 1 <= averaging_ms <= LONGEST_AVERAGE_MS:
+    if averaging_ms not in range(1, LONGEST_AVERAGE_MS + 1):
         raise ValueError(f"averaging_ms is {averaging_ms}; it takes 1 to {LONGEST_AVERAGE_MS}")
     return command(unit, f"DV {averaging_ms} " + " ".join(str(int(each)) for each in wanted))
 
