@@ -293,7 +293,7 @@ class Leases:
             if hold.state is LeaseState.LOST:
                 try:
                     await self._drive_safe(
-                        hold.instruments, f"the lease of {hold.owner!r}: {hold.why}"
+                        sorted(hold.instruments), f"the lease of {hold.owner!r}: {hold.why}"
                     )
                 finally:
                     self.book.end(hold)
