@@ -17,7 +17,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar, get_args
 import trio
 from attrs import frozen
 
-from actors import Observer, Sample, SampleKey, current_clock, describe, make_timer
+from actors import Instrument, Observer, Sample, SampleKey, current_clock, describe, make_timer
 
 from .buffer import BatchBuffer, BatchStream, OverflowPolicy
 from .connection import Backoff, is_connection_error
@@ -98,7 +98,7 @@ class Recording(Generic[T_co]):
 
 
 def record(  # noqa: PLR0913 - the options of recorders that laboratories know
-    source: PollSource | Partitioned,
+    source: PollSource | Partitioned | Instrument,
     *,
     parameters: Sequence[str],
     rate_hz: float,
@@ -119,7 +119,8 @@ def record(  # noqa: PLR0913 - the options of recorders that laboratories know
     without loss: the stream ends after everything read was taken.
 
     Args:
-        source: One that spans buses is polled bus by bus; any other counts as one bus.
+        source: One that spans buses is polled bus by bus; any other counts as one bus. An
+            instrument ignores `names`.
         parameters: `name`, of every device that has it, or `device.name`.
         rate_hz: Slots per second.
         duration: In seconds: `max(1, round(duration * rate_hz))` slots, then the stream ends,
@@ -151,7 +152,7 @@ def record(  # noqa: PLR0913 - the options of recorders that laboratories know
         raise ValueError("reconnect_factory is never called without auto_reconnect=True")
     if on_error not in get_args(OnError):
         raise ValueError(f"on_error is {on_error!r}; it must be 'record' or 'stop'")
-    if not isinstance(source, Partitioned) and not hasattr(source, "poll_many"):
+    if not isinstance(source, (Instrument, Partitioned)) and not hasattr(source, "poll_many"):
         raise TypeError(f"{source!r} cannot be recorded: it has no poll_many")
     schedule = Schedule(rate_hz)
     slots = None if duration is None else schedule.slots_in(duration)

@@ -21,6 +21,7 @@ from benchtree import (
     open_tree,
     record,
 )
+from recorder import PollSourceAdapter
 from tests.fleet.bench import CountedPort, lab
 from transports import LineState, SerialSettings, SimLine, serve_pty
 
@@ -135,6 +136,22 @@ async def test_ready_instrument_is_only_looked_at(autojump_clock: MockClock) -> 
             await fleet.remove("mine")
             await fleet.add("mine", own)
         assert await own.setpoint.get() == 50.0
+
+
+async def test_lone_instrument_is_a_source(autojump_clock: MockClock) -> None:
+    """An instrument can be recorded alone, under its own name or an adapter's."""
+    async with open_tree() as tree:
+        own = await tree.add("own", FlowController, "sim://line")
+        assert await own.pressure.get() == 14.0
+        for source, name in ((own, "own"), (PollSourceAdapter("other", own), "other")):
+            async with record(source, parameters=["pressure"], rate_hz=10, duration=1) as made:
+                samples = [each async for batch in made.stream for each in batch]
+            assert [(each.device, each.value) for each in samples] == [(name, 14.0)] * 10
+            assert made.summary.samples_missing == 0
+        async with record(
+            own, parameters=["own.pressure"], rate_hz=10, duration=1, names=["ignored"]
+        ) as made:
+            assert len([batch async for batch in made.stream]) == 10
 
 
 async def test_samples_of_two_are_told_apart(autojump_clock: MockClock) -> None:
