@@ -100,6 +100,16 @@ def test_disturbance_that_saturates_is_what_small_steps_give() -> None:
         assert board.integral() == pytest.approx(totals[index], abs=0.02)
 
 
+@pytest.mark.parametrize(("source", "to"), [("pid0", "off"), ("in1", "out1")])
+@pytest.mark.parametrize(("setpoint", "ends"), [(0.0, 0.0), (0.1, -1.0), (-0.1, 1.0)])
+def test_loop_of_gain_one_is_survived(source: str, to: str, setpoint: float, ends: float) -> None:
+    """Fed with its own output, at gain one, a controller stays or runs into its limit."""
+    board = Board(in1=CABLE)
+    board.servo(source=source, to=to, setpoint=setpoint, p=1.0)
+    board.wait(0.1)
+    assert board.sample("pid0") == pytest.approx(ends, abs=0.001)
+
+
 def test_integrator_runs_to_its_limit_and_back() -> None:
     """Without feedback the integrator ramps, stops at 4 V, and turns round at once."""
     board = Board(in1=CABLE)

@@ -17,6 +17,9 @@ from .waves import FEW, Complexes, Drive, Floats, add_up
 NEGLIGIBLE: Final = 1e-7
 """Parts of a signal smaller than this, in volts, are left out."""
 
+_SLOWEST_PER_S: Final = 1e-7
+"""A mode that would stay for ever, as in a loop of gain one, dies away this slowly."""
+
 _ENTANGLED: Final = 1e9
 _APART: Final = 1e-4
 
@@ -42,7 +45,7 @@ class Modes:
 
 
 def decompose(matrix: Floats) -> Modes:
-    """Return the modes of a system whose matrix has an inverse.
+    """Return the modes of a system.
 
     Two equal stages in a row have too few vectors between them: they are made to differ.
     """
@@ -53,8 +56,9 @@ def decompose(matrix: Floats) -> Modes:
     if np.linalg.cond(vectors) > _ENTANGLED:
         apart = _APART * np.arange(len(matrix)) * np.diag(matrix)
         rates, vectors = np.linalg.eig(matrix + np.diag(apart))
+    lasting = np.abs(rates) < _SLOWEST_PER_S
     return Modes(
-        rates.astype(np.complex128),
+        np.where(lasting, -_SLOWEST_PER_S, rates).astype(np.complex128),
         vectors.astype(np.complex128),
         np.linalg.inv(vectors).astype(np.complex128),
     )
