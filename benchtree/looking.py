@@ -19,6 +19,7 @@ from .run import FAILED, OK
 from .runs_command import find_run, newest_samples, runs_table
 
 _WHOLE: Final = 200
+_PICTURES: Final = (".png", ".svg", ".pdf")
 
 LOOK_S: Final = 0.5
 """How often `tail` looks for new samples, in seconds."""
@@ -105,6 +106,10 @@ def plot(
         recording: Which recording; by default the first.
         root: The folder of all runs.
     """
+    if output.suffix.lower() not in _PICTURES:
+        return _complain(f"{output}: a picture ends in {', '.join(_PICTURES)}")
+    if not output.parent.is_dir():
+        return _complain(f"{output}: there is no folder {output.parent}")
     try:
         draw(find_run(run, root), output, parameters=parameter or (), recording=recording)
     except RecorderError as error:
@@ -155,6 +160,6 @@ def _expected(folder: Path) -> int | None:
     return None
 
 
-def _complain(error: RecorderError) -> int:
+def _complain(error: RecorderError | str) -> int:
     sys.stderr.write(f"benchtree: {error}\n")
     return FAILED

@@ -180,6 +180,21 @@ def test_unknown_run_is_one_line(
     assert "there is no run nobody" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("output", "problem"),
+    [
+        ("plot.xyz", "a picture ends in .png, .svg, .pdf"),
+        ("nowhere/plot.png", "there is no folder"),
+    ],
+)
+def test_picture_that_cannot_be_is_one_line(
+    output: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A format that is none, or a folder that is not there, is said before anything is read."""
+    assert main(["plot", "nobody", "-o", str(tmp_path / output)]) == 1
+    assert problem in capsys.readouterr().err
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("to", ["parquet", "csv", "jsonl", "arrow"])
 def test_export_writes_everything_once(
