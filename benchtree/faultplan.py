@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from random import Random
-from typing import Final
+from typing import Final, TypeGuard, cast
 
 import cattrs
 from attrs import evolve, field, frozen, validators
@@ -74,12 +75,12 @@ class PlannedFault:
         count: How many replies or crashes.
     """
 
-    at_s: float = field(validator=validators.ge(0.0))
+    at_s: float = field(validator=[validators.ge(0.0), validators.lt(math.inf)])
     kind: FaultKind
     target: str = ""
     unit: str = ""
-    for_s: float = field(default=0.0, validator=validators.ge(0.0))
-    by_s: float = 0.0
+    for_s: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(math.inf)])
+    by_s: float = field(default=0.0, validator=[validators.gt(-math.inf), validators.lt(math.inf)])
     count: int = field(default=1, validator=validators.ge(1))
 
 
@@ -150,7 +151,17 @@ OF_REPLIES: Final = (
 OF_UNITS: Final = (*OF_REPLIES, FaultKind.HANG)
 """The faults that can concern one unit of several on a bus."""
 
+
+def _number(value: object, wanted: type[float]) -> float:
+    """Take numbers alone: no text, and no fraction where a count is wanted."""
+    if isinstance(value, bool) or not isinstance(value, (int, wanted)):
+        raise TypeError(f"{value!r} is no {'number' if wanted is float else 'whole number'}")
+    return wanted(value)
+
+
 _CONVERTER: Final = cattrs.Converter(forbid_extra_keys=True)
+_CONVERTER.register_structure_hook(int, _number)
+_CONVERTER.register_structure_hook(float, _number)
 
 _ONE_UNIT: Final = 0.7
 """How often a fault that can concern one unit of a shared bus does."""
@@ -225,15 +236,34 @@ class FaultPlan:
         Raises:
             ValueError: The text is no TOML, or a fault in it is not understood.
         """
+        document = tomllib.loads(text)
+        tables = document.pop("fault", [])
+        if document:
+            raise ValueError(f"{', '.join(document)}: a plan holds [[fault]] tables alone")
+        if not _are_tables(tables):
+            raise ValueError("fault: write each fault as a table of its own, below [[fault]]")
         faults: list[PlannedFault] = []
-        for number, table in enumerate(tomllib.loads(text).get("fault", ()), start=1):
+        for number, table in enumerate(tables, start=1):
             try:
                 faults.append(_CONVERTER.structure(table, PlannedFault))
             except cattrs.BaseValidationError as error:
                 kinds = ", ".join(each.value for each in FaultKind)
-                wrong = "; ".join(cattrs.transform_error(error, f"fault {number}"))
+                wrong = "; ".join(cattrs.transform_error(error, f"fault {number}", _say))
                 raise ValueError(f"{wrong}; each needs at_s and a kind among {kinds}") from error
         return cls(tuple(sorted(faults, key=lambda each: each.at_s)))
+
+
+def _are_tables(value: object) -> TypeGuard[list[dict[str, object]]]:
+    return isinstance(value, list) and all(
+        isinstance(each, dict) for each in cast("list[object]", value)
+    )
+
+
+def _say(error: BaseException, wanted: type | None) -> str:
+    """Return what is wrong with a value, and which value it is."""
+    if type(error) in (ValueError, TypeError):
+        return str(error.args[0])
+    return cattrs.v.format_exception(error, wanted)
 
 
 def _targets(kind: FaultKind, tree: TreeSpec) -> Sequence[str]:

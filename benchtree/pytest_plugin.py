@@ -56,7 +56,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test of each seed."""
     if FIXTURE in metafunc.fixturenames and inspect.iscoroutinefunction(metafunc.function):
         marker = metafunc.definition.get_closest_marker("seeds")
-        count: int = marker.args[0] if marker is not None else 1
+        count = 1 if marker is None else _count(marker)
         metafunc.parametrize(FIXTURE, range(count), indirect=True, ids=_seed_id)
 
 
@@ -147,6 +147,14 @@ class _Simulated:
         async with trio.open_nursery() as nursery:
             await self._test(bench=bench, **{**given, "nursery": nursery})
             nursery.cancel_scope.cancel()
+
+
+def _count(marker: pytest.Mark) -> int:
+    match marker.args:
+        case (int(count),) if count > 0:
+            return count
+        case _:
+            pytest.fail("seeds takes a whole number above 0, as in seeds(200)", pytrace=False)
 
 
 def _seed_id(seed: int) -> str:

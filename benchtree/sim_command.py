@@ -66,7 +66,11 @@ def sim(
         sys.stderr.write(f"benchtree: {plan}: {error}\n")
         return USAGE
     if save_plan is not None:
-        save_plan.write_text(faults_planned.to_toml(), encoding="utf-8")
+        try:
+            save_plan.write_text(faults_planned.to_toml(), encoding="utf-8")
+        except OSError as error:
+            sys.stderr.write(f"benchtree: --save-plan: {error}\n")
+            return USAGE
 
     async def main(bench: Bench) -> None:
         await Exercise(bench, duration_s).run()

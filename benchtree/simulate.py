@@ -44,6 +44,9 @@ TRACE_KEPT: Final = 40
 STANDSTILL: Final = 20_000
 """How much may happen in one instant; a bench that does more would do it for ever."""
 
+VIOLATIONS_SHOWN: Final = 10
+"""How many violations are told beside what `main` raises."""
+
 HASHED_TOGETHER: Final = 512
 """How many lines of the trace are hashed in one go."""
 
@@ -270,10 +273,10 @@ class Bench:
                 self.tree = tree
                 self._nursery = nursery
                 self._began_s = trio.current_time()
-                for fault in self._plan.faults:
-                    self.inject(fault)
-                nursery.start_soon(_watch_promptness, invariants)
                 try:
+                    for fault in self._plan.faults:
+                        self.inject(fault)
+                    nursery.start_soon(_watch_promptness, invariants)
                     await main(self)
                 except trio.Cancelled:
                     raise
@@ -384,6 +387,8 @@ def simulate(
         told = f"seed {seed}, the last of its trace:\n" + "\n".join(stage.last)
         if _stood_still(error):
             raise SimulationError(f"time stands still; {told}") from None
+        for each in stage.invariants.violations[:VIOLATIONS_SHOWN]:
+            error.add_note(f"violated: {each}")
         error.add_note(told)
         raise
     return stage.report(simulated_s, time.perf_counter() - began_s)

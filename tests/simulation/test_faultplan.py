@@ -66,8 +66,25 @@ def test_ends_with_the_longest() -> None:
         ('[[fault]]\nat_s = 1.0\nkind = "late"\nwhen = 2', "when"),
         ('[[fault]]\nat_s = 1.0\nkind = "late"\ncount = 0', "fault 1"),
         ("[[fault]", "(?i)expected"),
+        ('[[faults]]\nat_s = 1.0\nkind = "late"', "faults: .*fault"),
+        ('[fault]\nat_s = 1.0\nkind = "late"', "below"),
+        ('[[fault]]\nat_s = inf\nkind = "late"', "'at_s' must be < inf"),
+        ('[[fault]]\nat_s = 1.0\nkind = "late"\nby_s = "3"', "'3' is no number @ fault 1.by_s"),
+        ('[[fault]]\nat_s = 1.0\nkind = "late"\ncount = 1.5', "1.5 is no whole number"),
     ],
-    ids=["no-kind", "unknown-kind", "before-the-start", "unknown-key", "no-replies", "no-toml"],
+    ids=[
+        "no-kind",
+        "unknown-kind",
+        "before-the-start",
+        "unknown-key",
+        "no-replies",
+        "no-toml",
+        "other-table",
+        "one-table",
+        "never",
+        "text",
+        "part-of-one",
+    ],
 )
 def test_wrong_plan(text: str, wrong: str) -> None:
     """A wrong plan is refused with what is wrong in which fault."""

@@ -149,6 +149,17 @@ def test_needs_async(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*is async*"])
 
 
+@pytest.mark.parametrize("wrong", ["", "'3'", "0"], ids=["none", "text", "zero"])
+def test_seeds_are_a_number(pytester: pytest.Pytester, wrong: str) -> None:
+    """A wrong number of seeds is told in one line, and never an empty test."""
+    pytester.makepyfile(
+        f"import pytest\n\n@pytest.mark.seeds({wrong})\nasync def test_it(bench):\n    pass\n"
+    )
+    result = pytester.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*a whole number above 0*"])
+
+
 def test_markers_are_known(pytester: pytest.Pytester) -> None:
     """The markers are declared, so that strict projects can use them."""
     result = pytester.runpytest("--markers")

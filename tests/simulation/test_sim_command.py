@@ -104,6 +104,7 @@ def test_violation_fails(
         (["--faults", "terrible"], "terrible"),
         (["--plan", "absent.toml"], "absent.toml"),
         (["--plan", "wrong.toml"], "fault 1"),
+        (["--save-plan", "absent/plan.toml"], "--save-plan"),
     ],
 )
 def test_wrong_command_line(

@@ -208,15 +208,17 @@ def test_limit() -> None:
 
 
 def test_what_main_raises_comes_out() -> None:
-    """An error of the test is not wrapped, and tells the last of the trace."""
+    """An error of the test is not wrapped, and tells the last of the trace and violations."""
 
     async def main(bench: Bench) -> None:
         await bench.get("psu", PowerSupply).voltage.get()
+        bench.invariants.expect(False, 1.0, "mine", "it is wrong")
         raise LookupError("mine")
 
     with pytest.raises(LookupError, match="mine") as raised:
         simulate(5, main, bench=ONE)
     assert any("seed 5" in note and "psu.voltage" in note for note in raised.value.__notes__)
+    assert "violated: 1.000000 s: mine: it is wrong" in raised.value.__notes__
 
 
 def test_standstill_is_reported() -> None:
@@ -259,6 +261,9 @@ def test_unknown_target_is_refused() -> None:
     async def main(bench: Bench) -> None:
         bench.unplug("suply", for_s=1.0)
 
+    plan = FaultPlan((PlannedFault(at_s=0.0, kind=FaultKind.UNPLUG, target="supplie", for_s=1.0),))
+    with pytest.raises(SimulationError, match="'supplie'; there are: supply"):
+        simulate(0, main, bench=ONE, faults=plan)
     with pytest.raises(SimulationError, match="'suply'; there are: supply"):
         simulate(0, main, bench=ONE)
 
