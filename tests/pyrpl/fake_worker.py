@@ -25,6 +25,10 @@ class FakeBoard:
         self.registers: dict[str, Any] = {}
         self.lost: str | None = None
 
+    def name_of(self, module: str) -> str:
+        """Return its name."""
+        return module
+
     def beat(self) -> None:
         """Be there, unless told otherwise."""
         if self.lost is not None:

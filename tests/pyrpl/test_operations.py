@@ -117,8 +117,14 @@ async def test_what_excludes_one_another_is_refused() -> None:
                 await rp.call_method("spectrumanalyzer.single")
             # What makes it safer passes.
             await rp.iq2.output.set("off")
-            assert (await rp.status("iq2")).doing == "sweep"
-            assert await rp.stop("networkanalyzer")
+            with pytest.raises(CommandError, match="there is no module 'rp'"):
+                await rp.set("rp.iq2.frequency", 1e3)
+            for module in ("iq2", "networkanalyzer", "network_analyzer"):
+                assert (await rp.status(module)).doing == "sweep"
+            for ask in (rp.status, rp.stop):
+                with pytest.raises(CommandError, match="there is no module 'analyser'"):
+                    await ask("analyser")
+            assert await rp.stop("network_analyzer")
             with pytest.raises(CommandError, match="it was stopped"):
                 await sweep.result()
 
@@ -184,6 +190,10 @@ async def test_everything_else_is_reached_by_path() -> None:
         ):
             with pytest.raises(CommandError, match=says):
                 await rp.get(path)
+        with pytest.raises(CommandError, match=r"asg0\.setup is a method: call it"):
+            await rp.set("asg0.setup", 1)
+        await rp.call_method("asg0.setup", frequency=2e3)
+        assert await rp.asg0.frequency.get() == pytest.approx(2e3, abs=0.1)
 
 
 async def test_values_are_checked_before_they_travel() -> None:

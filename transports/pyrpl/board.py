@@ -187,13 +187,21 @@ class PyrplBoard:
             RefusedCallError: There is none.
         """
         name = ALIASES.get(name, name)
-        found = self.rp.modules.get(name)
-        if found is None and not name.startswith("_"):
-            found = getattr(self.pyrpl, name, None)
+        software = {each.name: each for each in self.pyrpl.software_modules}
+        found = self.rp.modules.get(name, software.get(name))
         if found is None:
-            known = ", ".join([*self.rp.modules, *(m.name for m in self.pyrpl.software_modules)])
+            known = ", ".join([*self.rp.modules, *software])
             raise RefusedCallError("rejected", f"there is no module {name!r}; there are: {known}")
         return found
+
+    def name_of(self, module: str) -> str:
+        """Return what PyRPL calls a module.
+
+        Raises:
+            RefusedCallError: There is none.
+        """
+        self.module(module)
+        return ALIASES.get(module, module)
 
     def _find(self, path: str) -> tuple[str, Any, str]:
         """Return the name of a path's module, the object at the path, and its last part."""
@@ -241,6 +249,8 @@ class PyrplBoard:
 
     def _set(self, path: str, value: Any) -> Quick:
         module, owner, name = self._find(path)
+        if callable(getattr(cast("Any", type(owner)), name, None)):
+            raise RefusedCallError("rejected", f"{path} is a method: call it")
         # What makes the board safer asks nobody.
         safe = name == "output_direct" and value == OFF
         return Quick(lambda: setattr(owner, name, value), writes=None if safe else module)

@@ -73,6 +73,14 @@ class Board(Protocol):
         """
         ...
 
+    def name_of(self, module: str) -> str:
+        """Return what a module is called, whatever its caller calls it.
+
+        Raises:
+            RefusedCallError: There is none.
+        """
+        ...
+
     def beat(self) -> None:
         """Make sure that the board is there.
 

@@ -313,6 +313,7 @@ class Worker:
     ) -> bool:
         """End an operation, or whatever uses a module; return whether there was one."""
         del nursery, wait
+        module = None if module is None else self._board.name_of(module)
         if token is not None:
             running = self._followed.pop(token, None)
             ended = [] if running is None or running.done.is_set() else [running]
@@ -341,6 +342,7 @@ class Worker:
         return running
 
     def _status(self, module: str) -> Mapping[str, Any]:
+        module = self._board.name_of(module)
         running = next((each for each in self._running if module in each.place.modules), None)
         began_s = None if running is None else running.began_s
         return {
