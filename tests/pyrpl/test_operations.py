@@ -245,6 +245,7 @@ async def test_the_commands_of_the_shared_worker() -> None:
         assert isinstance(await send("iq_get_measurement", channel="iq0"), dict)
         for name, params, says in (
             ("scope_acquir", {}, "unknown command"),
+            ("pid_set_setpoint", {}, "pid_set_setpoint needs the parameter 'value'"),
             ("pid_set_setpoint", {"channel": "pid7", "value": 0}, "there is no channel"),
             ("asg_set_frequency", {"channel": "asg0", "value": 1e9}, "out of range"),
         ):

@@ -204,7 +204,9 @@ class RedPitaya(Module):
                 data = await command(self, dict(params or {}))
             except CommandError as error:
                 return _failed(number, str(error))
-            except (KeyError, TypeError, ValueError) as error:
+            except KeyError as missing:
+                return _failed(number, f"{name} needs the parameter {missing}")
+            except (TypeError, ValueError) as error:
                 return _failed(number, f"{name}: {error}")
         if scope.cancelled_caught:
             return _failed(number, f"{name}: not done within {timeout_s:g} s")
