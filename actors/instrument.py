@@ -28,6 +28,8 @@ from .faults import Cause, Fault
 from .member import Identity, Script
 from .operation import Overlap
 from .parameter import Action, Assignment, Parameter, Reading, Setting, with_instance
+from .polling import Polls
+from .sample import Sample
 from .ticket import Ticket
 from .validation import Limits, Requirement, check
 from .wear import Wear
@@ -309,6 +311,40 @@ class Instrument(ABC):
         """Return by name the values that `poll_plans` gave."""
         readings = [each for each in self.parameters.values() if isinstance(each, Reading)]
         return {each.name: value for each, value in zip(readings, values, strict=True)}
+
+    def partitions(
+        self,
+        parameters: Sequence[str],
+        *,
+        names: Sequence[str] | None = None,
+        instances: Sequence[int] = (1,),
+    ) -> Polls:
+        """Return the poll of its bus for `parameters`; `names` is ignored.
+
+        Raises:
+            ValueError: A parameter or an instance means nothing here.
+        """
+        del names
+        return Polls([self], parameters, self.bus.events, instances=instances)
+
+    async def poll_many(
+        self,
+        parameters: Sequence[str],
+        *,
+        names: Sequence[str] | None = None,
+        instances: Sequence[int] = (1,),
+    ) -> Sequence[Sample]:
+        """Read parameters once, in those of `instances` that there are; `names` is ignored.
+
+        What cannot be read is reported as a `ReadFailed` event and left out.
+
+        Raises:
+            ValueError: A parameter or an instance means nothing here.
+        """
+        samples: list[Sample] = []
+        for poll in self.partitions(parameters, names=names, instances=instances):
+            await poll.poll(samples.append)
+        return samples
 
     def statistics_plan(
         self, wanted: Sequence[str | int], *, averaging_ms: int = 1

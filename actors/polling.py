@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any, ClassVar, Protocol, overload
 
 from attrs import define, evolve
 
@@ -22,11 +22,36 @@ from .events import (
     ReadFailed,
 )
 from .faults import Cause
-from .instrument import Instrument
-from .member import Service
+from .member import Device, Service
 from .parameter import Parameter
 from .sample import Sample, SampleKey, Value
 from .ticket import Ticket
+
+
+class Readable(Device, Protocol):
+    """An instrument, as far as polls need to know it; `Instrument` says what each means."""
+
+    bus: Bus
+    protocol: ClassVar[str]
+    parameters: ClassVar[Mapping[str, Parameter[Any]]]
+
+    @classmethod
+    def find_parameter(cls, text: str) -> Parameter[Any] | None:
+        """Return the parameter that users call `text`, or None."""
+        ...
+
+    @classmethod
+    def instances_of(cls, parameter: Parameter[Any]) -> int:
+        """Return how many of a parameter there are."""
+        ...
+
+    def read_plan(self, parameter: Parameter[Any], instance: int = 1) -> Plan[Any]:
+        """Return what to send to read a parameter."""
+        ...
+
+    def unit_of(self, parameter: Parameter[Any]) -> str | None:
+        """Return a parameter's physical unit."""
+        ...
 
 
 @define(eq=False)
@@ -39,7 +64,7 @@ class _Group:
         wanted: Each reading, and how it is decoded.
     """
 
-    instrument: Instrument
+    instrument: Readable
     plan: Plan[Any]
     wanted: list[tuple[SampleKey, Plan[Any]]]
 
@@ -59,7 +84,7 @@ class BusPoll:
         """Start without readings."""
         self.bus = bus
         self._events = events
-        self._wanted: dict[SampleKey, tuple[Instrument, Parameter[Any]]] = {}
+        self._wanted: dict[SampleKey, tuple[Readable, Parameter[Any]]] = {}
         self._keys: Sequence[SampleKey] = ()
 
     def __repr__(self) -> str:
@@ -81,7 +106,7 @@ class BusPoll:
         """The instruments that are read."""
         return tuple(dict.fromkeys(key.device for key in self._keys))
 
-    def add(self, instrument: Instrument, parameter: str, instance: int = 1) -> None:
+    def add(self, instrument: Readable, parameter: str, instance: int = 1) -> None:
         """Read a parameter from now on, of one loop or channel.
 
         Raises:
@@ -209,7 +234,7 @@ class BusPoll:
         )
 
 
-def sample_of(instrument: Instrument, key: SampleKey, outcome: Outcome[Value]) -> Sample:
+def sample_of(instrument: Readable, key: SampleKey, outcome: Outcome[Value]) -> Sample:
     """Return the sample that a completed read gave."""
     reply = outcome.reply
     if reply is None:
@@ -238,7 +263,7 @@ class Polls(Sequence[BusPoll]):
 
     def __init__(
         self,
-        instruments: Iterable[Instrument],
+        instruments: Iterable[Readable],
         parameters: Sequence[str],
         events: Events,
         *,
@@ -297,7 +322,7 @@ class Polls(Sequence[BusPoll]):
         """Iterate over the polls, in the order in which the buses came."""
         return iter(self._polls)
 
-    def add(self, instrument: Instrument) -> None:
+    def add(self, instrument: Readable) -> None:
         """Read from now on what the parameters mean of an instrument."""
         if not self._means(instrument):
             return
@@ -313,7 +338,7 @@ class Polls(Sequence[BusPoll]):
             poll.remove(instrument)
         self._polls = [poll for poll in self._polls if poll.keys]
 
-    def _means(self, instrument: Instrument) -> bool:
+    def _means(self, instrument: Readable) -> bool:
         return self._names is None or instrument.name in self._names
 
     def _of(self, bus: Bus) -> BusPoll:
@@ -324,7 +349,7 @@ class Polls(Sequence[BusPoll]):
         return poll
 
 
-def _count(instrument: Instrument, parameter: str) -> int:
+def _count(instrument: Readable, parameter: str) -> int:
     """Return how many instances of what `parameter` means an instrument has."""
     device, _, name = parameter.rpartition(".")
     declared = instrument.find_parameter(name)

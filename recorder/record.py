@@ -17,7 +17,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar, get_args
 import trio
 from attrs import frozen
 
-from actors import Instrument, Observer, Sample, SampleKey, current_clock, describe, make_timer
+from actors import Observer, Sample, SampleKey, current_clock, describe, make_timer
 
 from .buffer import BatchBuffer, BatchStream, OverflowPolicy
 from .connection import Backoff, is_connection_error
@@ -98,7 +98,7 @@ class Recording(Generic[T_co]):
 
 
 def record(  # noqa: PLR0913 - the options of recorders that laboratories know
-    source: PollSource | Partitioned | Instrument,
+    source: PollSource | Partitioned,
     *,
     parameters: Sequence[str],
     rate_hz: float,
@@ -152,7 +152,7 @@ def record(  # noqa: PLR0913 - the options of recorders that laboratories know
         raise ValueError("reconnect_factory is never called without auto_reconnect=True")
     if on_error not in get_args(OnError):
         raise ValueError(f"on_error is {on_error!r}; it must be 'record' or 'stop'")
-    if not isinstance(source, (Instrument, Partitioned)) and not hasattr(source, "poll_many"):
+    if not isinstance(source, Partitioned) and not hasattr(source, "poll_many"):
         raise TypeError(f"{source!r} cannot be recorded: it has no poll_many")
     schedule = Schedule(rate_hz)
     slots = None if duration is None else schedule.slots_in(duration)

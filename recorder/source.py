@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from attrs import evolve
 
-from actors import Instrument, Polls, Sample, SampleKey
+from actors import Sample, SampleKey
 
 
 class PollSource(Protocol):
@@ -133,43 +133,6 @@ class SourcePartition:
             deliver(sample)
 
 
-class InstrumentSource:
-    """A lone instrument as a source."""
-
-    def __init__(self, instrument: Instrument) -> None:
-        """Read `instrument`, whatever names are asked for."""
-        self._instrument = instrument
-
-    def __repr__(self) -> str:
-        """Return the instrument."""
-        return f"<InstrumentSource {self._instrument!r}>"
-
-    def partitions(
-        self,
-        parameters: Sequence[str],
-        *,
-        names: Sequence[str] | None = None,
-        instances: Sequence[int] = (1,),
-    ) -> Sequence[Partition]:
-        """Return the poll of its bus; `names` is ignored."""
-        del names
-        events = self._instrument.bus.events
-        return Polls([self._instrument], parameters, events, instances=instances)
-
-    async def poll_many(
-        self,
-        parameters: Sequence[str],
-        *,
-        names: Sequence[str] | None = None,
-        instances: Sequence[int] = (1,),
-    ) -> Sequence[Sample]:
-        """Read `parameters` once; `names` is ignored."""
-        samples: list[Sample] = []
-        for partition in self.partitions(parameters, names=names, instances=instances):
-            await partition.poll(samples.append)
-        return samples
-
-
 class PollSourceAdapter:
     """Gives a lone device a name of its own.
 
@@ -178,7 +141,7 @@ class PollSourceAdapter:
         device: The device that is asked.
     """
 
-    def __init__(self, name: str, device: PollSource | Instrument) -> None:
+    def __init__(self, name: str, device: PollSource) -> None:
         """Name `device`."""
         self.name = name
         self.device = device
@@ -205,22 +168,18 @@ class PollSourceAdapter:
         ]
         if not wanted:
             return []
-        device = self.device
-        source = InstrumentSource(device) if isinstance(device, Instrument) else device
-        samples = await source.poll_many(wanted, instances=instances)
+        samples = await self.device.poll_many(wanted, instances=instances)
         return [evolve(sample, device=self.name) for sample in samples]
 
 
 def partitions_of(
-    source: PollSource | Partitioned | Instrument,
+    source: PollSource | Partitioned,
     parameters: Sequence[str],
     *,
     names: Sequence[str] | None = None,
     instances: Sequence[int] = (1,),
 ) -> Sequence[Partition]:
     """Return the source's partitions; a plain source counts as one bus."""
-    if isinstance(source, Instrument):
-        source = InstrumentSource(source)
     if isinstance(source, Partitioned):
         return source.partitions(parameters, names=names, instances=instances)
     return (SourcePartition(source, parameters, names=names, instances=instances),)

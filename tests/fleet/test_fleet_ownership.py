@@ -152,6 +152,10 @@ async def test_lone_instrument_is_a_source(autojump_clock: MockClock) -> None:
             own, parameters=["own.pressure"], rate_hz=10, duration=1, names=["ignored"]
         ) as made:
             assert len([batch async for batch in made.stream]) == 10
+        (sample,) = await own.poll_many(["pressure"], names=["ignored"])
+        assert (sample.device, sample.value) == ("own", 14.0)
+        with pytest.raises(ValueError, match="no instrument has colour"):
+            await own.poll_many(["colour"])
 
 
 async def test_samples_of_two_are_told_apart(autojump_clock: MockClock) -> None:
