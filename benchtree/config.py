@@ -14,7 +14,7 @@ import re
 import stat
 import sys
 import tomllib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeGuard, TypeVar
@@ -671,6 +671,11 @@ class _Reading:
 
     def _check_devices(self, path: KeyPath, table: RecordingTable) -> None:
         having = self._having()
+        if table.names is not None and not table.names:
+            self._note_empty((*path, "names"), "leave it out to read all instruments")
+        if not table.instances:
+            self._note_empty((*path, "instances"), "leave it out to read the first of each")
+        most = _most_instances(table.parameters, having)
         for index, device in enumerate(table.names or ()):
             if device not in having:
                 what = f"no instrument is named {device!r}"
@@ -678,6 +683,9 @@ class _Reading:
         for index, instance in enumerate(table.instances):
             if instance < 1:
                 self._note((*path, "instances", index), "instances are counted from 1")
+            elif most is not None and instance > most:
+                what = f"nothing that is read has an instance {instance}; there are {most} at most"
+                self._note((*path, "instances", index), what)
 
     def _check_parameter(self, path: KeyPath, text: str) -> None:
         device, dot, parameter = text.rpartition(".")
@@ -707,3 +715,20 @@ def _is_table(value: object) -> TypeGuard[Mapping[str, object]]:
 
 def _is_list(value: object) -> TypeGuard[list[object]]:
     return isinstance(value, list)
+
+
+def _most_instances(
+    parameters: Sequence[str], having: Mapping[str, type[Instrument] | None]
+) -> int | None:
+    """Return how many instances there are of what has most; None where that is not known."""
+    counts: list[int] = []
+    for text in parameters:
+        device, dot, parameter = text.rpartition(".")
+        for name in [device] if dot else having:
+            driver = having.get(name)
+            if driver is None:
+                return None
+            declared = driver.find_parameter(parameter)
+            if declared is not None:
+                counts.append(driver.instances_of(declared))
+    return max(counts, default=None)

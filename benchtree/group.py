@@ -525,7 +525,9 @@ class DeviceGroup:
             FleetClosedError: The fleet is closed.
             FleetError: Some failed, and the policy is RAISE.
             KeyError: There is none of one of the names.
+            TypeError: `action` is none of what a driver declares.
         """
+        _check_declared(action)
         asked: list[tuple[_Member, Planner, Callable[[Sequence[Any]], Any]]] = []
         for member in self._chosen(tuple(requests_by_name)):
             argument = requests_by_name[member.name]
@@ -793,6 +795,14 @@ async def _undone(undo: Callable[[], Any]) -> AsyncGenerator[None]:
         with trio.CancelScope(shield=True):
             await undo()
         raise
+
+
+def _check_declared(action: object) -> None:
+    if not isinstance(action, (Setting, Reading, Action)):
+        raise TypeError(
+            f"{action!r} is no setting, reading or action; pass one as its driver declares it, "
+            "such as FlowController.setpoint"
+        )
 
 
 async def _detach(bus: Bus, name: str) -> None:

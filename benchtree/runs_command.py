@@ -157,16 +157,19 @@ def newest_samples(folder: Path, after: int | None, count: int) -> tuple[int, It
         count: How many lines at first.
 
     Raises:
-        NoSamplesError: The run has no SQLite file.
+        NoSamplesError: The run has no SQLite file, or a damaged one.
     """
     path = find_samples(folder)
     if path.suffix != ".sqlite":
         raise NoSamplesError(f"{folder} has no SQLite file to look into; try: tail -f {path}")
     with closing(_open(path)) as database:
-        if after is None:
-            (last,) = database.execute("SELECT coalesce(max(rowid), 0) FROM samples").fetchone()
-            after = max(0, last - count)
-        rows = database.execute(_TAIL, (after,)).fetchall()
+        try:
+            if after is None:
+                (last,) = database.execute("SELECT coalesce(max(rowid), 0) FROM samples").fetchone()
+                after = max(0, last - count)
+            rows = database.execute(_TAIL, (after,)).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise NoSamplesError(f"{path} is damaged, or no recording: {error}") from error
     return (rows[-1][0] if rows else after), map(_line, rows)
 
 

@@ -456,7 +456,11 @@ class Tree:
         """Return a view on the instruments whose names match, such as "mfc*".
 
         Their buses stay the tree's; what is added through the view is taken out with it.
+
+        Raises:
+            TypeError: `pattern` is not a text.
         """
+        _check_pattern(pattern)
         chosen = [each for each in self.instruments if fnmatchcase(each.name, pattern)]
         return DeviceGroup(self, chosen, error_policy=error_policy)
 
@@ -726,3 +730,8 @@ def _bus_child(bus: Bus) -> ChildSpec:
         settle=bus.settle,
         restart_delay_s=bus.restart_delay_s,
     )
+
+
+def _check_pattern(pattern: object) -> None:
+    if not isinstance(pattern, str):
+        raise TypeError(f"{pattern!r} is no pattern; it is a text such as 'mfc*'")

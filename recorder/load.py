@@ -117,10 +117,13 @@ def _read_sqlite(path: Path, progress: Progress) -> Any:
     )
     batches: list[Any] = []
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-        cursor = database.execute(query)
-        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-            batches.append(_batch(rows))
-            progress(len(rows))
+        try:
+            cursor = database.execute(query)
+            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+                batches.append(_batch(rows))
+                progress(len(rows))
+        except sqlite3.DatabaseError as error:
+            raise NoSamplesError(f"{path} is damaged, or no recording: {error}") from error
     return pa.Table.from_batches(batches, schema=schema())
 
 

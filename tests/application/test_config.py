@@ -274,6 +274,18 @@ BROKEN = {
         replaced('"csv"', '"sqlite"'),
         r"39: recording.main.sinks\[1\]: sqlite is there twice",
     ),
+    "no names": (
+        replaced('sinks = ["sqlite"', 'names = []\nsinks = ["sqlite"'),
+        "39: recording.main.names: is empty; leave it out to read all instruments",
+    ),
+    "no instances": (
+        replaced('sinks = ["sqlite"', 'instances = []\nsinks = ["sqlite"'),
+        "39: recording.main.instances: is empty; leave it out to read the first of each",
+    ),
+    "too high an instance": (
+        replaced('sinks = ["sqlite"', 'instances = [1, 2]\nsinks = ["sqlite"'),
+        r"39: recording.main.instances\[1\]: nothing that is read has an instance 2",
+    ),
     "no module": (
         replaced("cell3_ramp:ramp", "cell3_rmap:ramp"),
         "33: actor.ramp.start: cell3_rmap cannot be imported: ModuleNotFoundError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -227,6 +228,22 @@ def test_export_wide(run: Path, tmp_path: Path) -> None:
     assert len(rows) == 200
     assert all(row["psu.voltage"] for row in rows)
     assert 40 < sum(not row["dmm.voltage"] for row in rows) < 100
+
+
+@pytest.mark.parametrize(
+    "command", [["tail"], pytest.param(["export", "--to", "csv"], marks=pytest.mark.heavy)]
+)
+def test_damaged_file_is_one_line(
+    command: list[str], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is no database is named, and no traceback is kept."""
+    copy = tmp_path / "runs" / run.name
+    shutil.copytree(run, copy)
+    (copy / "samples.sqlite").write_bytes(b"not a database, whatever it was before")
+    assert main([*command, run.name, "--runs", str(copy.parent)]) != 0
+    said = capsys.readouterr().err
+    assert "samples.sqlite is damaged, or no recording: file is not a database" in said
+    assert "traceback" not in said
 
 
 @pytest.mark.heavy

@@ -19,6 +19,7 @@ from benchtree import (
     FleetClosedError,
     FleetError,
     PowerSupply,
+    open_tree,
 )
 from tests.fleet.bench import CountedPort, lab
 from transports import SerialSettings
@@ -128,6 +129,20 @@ async def test_unknown_name(autojump_clock: MockClock) -> None:
         with pytest.raises(KeyError, match="nobody"):
             made.fleet.get("nobody")
         assert made.sent("port0A") == before
+
+
+async def test_text_in_place_of_a_setting(autojump_clock: MockClock) -> None:
+    """What is no declared setting, reading or action is refused as such; so is no pattern."""
+    async with lab("A") as made:
+        before = made.sent("port0A")
+        wrong: Any = "setpoint"
+        with pytest.raises(TypeError, match="'setpoint' is no setting, reading or action"):
+            await made.fleet.execute(wrong, {"port0A": 1.0})
+        assert made.sent("port0A") == before
+    async with open_tree() as tree:
+        pattern: Any = ["mfc"]
+        with pytest.raises(TypeError, match=r"\['mfc'\] is no pattern; it is a text such as 'mfc"):
+            tree.fleet(pattern)
 
 
 async def test_duplicate_name(autojump_clock: MockClock) -> None:
