@@ -558,8 +558,13 @@ class Bus:
         try:
             self._intake.breaker.hasten(trio.current_time())
             self._dispatch.upkeep.begin_probe(self._intake.breaker, trio.current_time(), self.name)
-            await self._dispatch.connect()
-            while (member := self._dispatch.safety.next_unsafe()) is not None:
+            safety = self._dispatch.safety
+            try:
+                await self._dispatch.connect()
+            except Exception as crash:  # noqa: BLE001 - is not the failure of who wants it safe
+                while (member := safety.next_unsafe()) is not None:
+                    safety.note_unsafe(member, f"opening its bus failed: {crash!r}")
+            while (member := safety.next_unsafe()) is not None:
                 await self._dispatch.drive_safe_alone(member)
         finally:
             self._cut_probe()

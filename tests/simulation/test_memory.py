@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from attrs import evolve, frozen
+from attrs import astuple, evolve, frozen
 
 from benchtree.exercise import Exercise
 from benchtree.faultplan import LEVELS, FaultPlan
@@ -98,8 +98,8 @@ def run_quarters(hours: float, spec: TreeSpec) -> list[Use]:
             for _ in range(5):
                 looks.append(measure())
                 await trio.sleep(7.0)
-            # What is in hand at the moment comes and goes.
-            seen.append(min(looks, key=lambda each: each.traced))
+            # What is in hand at the moment comes and goes; what was left behind is in each.
+            seen.append(Use(*(min(each) for each in zip(*map(astuple, looks), strict=True))))
 
     async def main(bench: Bench) -> None:
         async with trio.open_nursery() as nursery:
