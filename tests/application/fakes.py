@@ -74,6 +74,27 @@ def host(answer: Callable[[bytes], bytes] | None = None) -> Generator[int]:
 
 
 @contextmanager
+def host_that_hangs_up() -> Generator[int]:
+    """Listen on the loopback and close each connection when something arrives; yields the port."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.02)
+
+        def serve() -> None:
+            while not stop.is_set():
+                with suppress(TimeoutError), listening.accept()[0] as connection:
+                    connection.recv(4_096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            stop.set()
+            thread.join()
+
+
+@contextmanager
 def full_host() -> Generator[int]:
     """Listen without taking any connection: who connects waits for ever."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import subprocess
@@ -214,6 +215,54 @@ def test_no_permission(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "no permission" in done.stdout
     assert "mend: join its group: sudo usermod -aG " in done.stdout
+
+
+def test_settings_that_the_port_does_not_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that cannot do the line settings: they are named, and are what to mend."""
+
+    def refuse(*_: object) -> None:
+        raise termios.error(errno.EINVAL, "Invalid argument")
+
+    link = tmp_path / "tty"
+    with fakes.port(link):
+        monkeypatch.setattr(termios, "tcsetattr", refuse)
+        file = write_bus(tmp_path, f"serial://{link}?baudrate=12345&parity=M")
+        bus = examined(file, capsys)
+    assert bus["trouble"] == "bad settings"
+    assert "12345" in bus["why"]
+    assert bus["mend"] == "mend the options of the address"
+
+
+def test_connection_that_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A host that hangs up when it is asked: it may serve somebody else."""
+    with fakes.host_that_hangs_up() as port:
+        (it,) = examined(write_bus(tmp_path, f"tcp://127.0.0.1:{port}"), capsys)["instruments"]
+    assert it["trouble"] == "connection lost"
+    assert "one connection at a time" in it["mend"]
+
+
+def test_refused_by_the_instrument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An instrument that is there and will not say who it is: its driver may be another's."""
+    link = tmp_path / "tty"
+    with fakes.port(link, lambda _data, _speed: b"A ?\r"):
+        file = write_bus(tmp_path, f"serial://{link}", "alicat")
+        (it,) = examined(file, capsys)["instruments"]
+    assert it["trouble"] == "refused by the instrument"
+    assert "rejected the request" in it["why"]
+    assert "driver" in it["mend"]
+
+
+def test_pyvisa_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the optional library, the line that installs it is said."""
+    for name in ("pyvisa", "pyvisa.highlevel"):
+        monkeypatch.setitem(sys.modules, name, None)
+    bus = examined(write_bus(tmp_path, "GPIB0::5::INSTR"), capsys)
+    assert bus["trouble"] == "missing library"
+    assert bus["mend"] == "pip install 'benchtree[visa]'"
 
 
 def test_missing_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
