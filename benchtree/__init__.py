@@ -48,18 +48,18 @@ from recorder import (
 
 from .config import Config, load_config
 from .fleet import Fleet
-from .group import (
+from .group import DeviceGroup
+from .mistakes import ConfigError, Mistake
+from .opening import open_tree
+from .results import (
     DeviceAdded,
     DeviceCloseFailed,
-    DeviceGroup,
     DeviceRemoved,
     DeviceResult,
     ErrorPolicy,
     FleetClosedError,
     FleetError,
 )
-from .mistakes import ConfigError, Mistake
-from .opening import open_tree
 from .run import RunError, RunResult, run_bench
 from .spec import TreeSpec
 from .tree import Tree

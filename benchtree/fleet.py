@@ -10,8 +10,9 @@ import trio
 
 from actors import Observer
 
-from .group import DeviceGroup, ErrorPolicy, FleetClosedError
+from .group import DeviceGroup
 from .opening import open_tree
+from .results import ErrorPolicy, FleetClosedError
 from .spec import TreeSpec
 
 

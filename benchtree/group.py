@@ -10,23 +10,18 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import (
-    AsyncGenerator,
     Callable,
-    Generator,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
-from enum import Enum
 from functools import partial
-from typing import Any, Final, Generic, Protocol, Self, TypeAlias, TypeVar, overload
-from urllib.parse import quote
+from typing import Any, Final, TypeAlias, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 import trio
-from attrs import asdict, define, field, frozen
+from attrs import define, field
 
 from actors import (
     Action,
@@ -34,8 +29,6 @@ from actors import (
     Bus,
     Cause,
     CommandError,
-    Event,
-    Events,
     Instrument,
     Parameter,
     Plan,
@@ -43,14 +36,35 @@ from actors import (
     Reading,
     RefusedError,
     Sample,
-    Service,
     Setting,
     Ticket,
     describe,
 )
-from transports import SerialSettings, Transport, parse_address
+from transports import SerialSettings, parse_address
 
-from .drivers import find_driver
+from .member import (
+    Host,
+    Member,
+    Owned,
+    Source,
+    attach,
+    check,
+    effective_settings,
+    engaged,
+    events_of,
+    plug_in,
+    status,
+    take_out,
+    with_settings,
+)
+from .results import (
+    DeviceAdded,
+    DeviceCloseFailed,
+    DeviceResult,
+    ErrorPolicy,
+    FleetClosedError,
+    FleetError,
+)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -58,188 +72,12 @@ D = TypeVar("D", bound=Instrument)
 E = TypeVar("E", bound=Exception)
 B = TypeVar("B", bound=BaseException)
 
-Source: TypeAlias = str | Transport | Bus | Instrument
-"""Where an instrument comes from: an address, an opened transport, a bus, or itself."""
-
-
-class ErrorPolicy(Enum):
-    """What becomes of errors when many instruments are asked."""
-
-    RAISE = "raise"
-    """Everybody is asked, then one `FleetError` holds all failures and all results."""
-    RETURN = "return"
-    """Errors are part of the results."""
-
-
-@frozen(kw_only=True)
-class DeviceResult(Generic[T_co]):
-    """What came of asking one instrument: a value or an error, never both.
-
-    Attributes:
-        value: What it answered; None with an error, and for a reading that the instrument
-            reports as unavailable.
-        error: Why there is no value, or None.
-    """
-
-    value: T_co | None = None
-    error: CommandError | None = None
-
-    def __attrs_post_init__(self) -> None:
-        """Check that it is one of the two."""
-        if self.value is not None and self.error is not None:
-            raise ValueError("a result is a value or an error, not both")
-
-    @property
-    def ok(self) -> bool:
-        """Whether it is a value."""
-        return self.error is None
-
-
-class FleetError(ExceptionGroup[CommandError]):
-    """Some instruments of a fleet failed. Each failure names its instrument.
-
-    Attributes:
-        results: Everybody's result by name, the good ones among them, in the order asked.
-    """
-
-    results: Mapping[str, DeviceResult[Any]]
-
-    def __new__(
-        cls,
-        message: str,
-        errors: Sequence[CommandError],
-        results: Mapping[str, DeviceResult[Any]],
-    ) -> Self:
-        """Make a group of `errors`."""
-        del results
-        return super().__new__(cls, message, errors)
-
-    def __init__(
-        self,
-        message: str,
-        errors: Sequence[CommandError],
-        results: Mapping[str, DeviceResult[Any]],
-    ) -> None:
-        """Keep the results."""
-        super().__init__(message, errors)
-        self.results = dict(results)
-
-    @property
-    def failures(self) -> Mapping[str, CommandError]:
-        """Who failed, and why."""
-        return {
-            name: result.error for name, result in self.results.items() if result.error is not None
-        }
-
-    @overload
-    def derive(self, errors: Sequence[E], /) -> ExceptionGroup[E]: ...
-    @overload
-    def derive(self, errors: Sequence[B], /) -> BaseExceptionGroup[B]: ...
-    def derive(self, errors: Sequence[Any], /) -> BaseExceptionGroup[Any]:
-        """Return the same with some of the failures; the results stay whole."""
-        return FleetError(self.message, errors, self.results)
-
-
-class FleetClosedError(RuntimeError):
-    """The fleet is closed, or was not entered yet: nothing can be asked of it."""
-
-
-@frozen(kw_only=True)
-class DeviceAdded(Event):
-    """An instrument was identified and belongs to a fleet now.
-
-    Attributes:
-        name: Its name in the fleet.
-        port: The canonical name of its bus.
-        model: The type it says it is, or None.
-        firmware: The version of its software, or None.
-    """
-
-    name: str
-    port: str
-    model: str | None
-    firmware: str | None
-
-
-@frozen(kw_only=True)
-class DeviceRemoved(Event):
-    """An instrument does not belong to a fleet any more."""
-
-    name: str
-    port: str
-
-
-@frozen(kw_only=True)
-class DeviceCloseFailed(Event):
-    """Taking an instrument out of a closing fleet failed; the others go on."""
-
-    name: str
-    port: str
-    error: str
-
-
-class Host(Protocol):
-    """What a group needs of the tree it is a view on."""
-
-    events: Events
-
-    async def add(
-        self,
-        name: str,
-        driver: type[D],
-        address: str | Transport,
-        *,
-        unit_id: str | None = None,
-        timeout_s: float | None = None,
-    ) -> D:
-        """Add an instrument and return it."""
-        ...
-
-    async def remove(self, name: str, *, safely: bool = True) -> None:
-        """Take an instrument off its bus; the last one closes the bus."""
-        ...
-
-    async def find_bus(self, address: str | Transport) -> Bus | None:
-        """Return the bus at an address, or None."""
-        ...
-
-    def recast(self, instrument: Instrument) -> None:
-        """Put an instrument in the place of the one of its name."""
-        ...
-
-
-class Owned(Enum):
-    """Who closes what an instrument of a group stands on."""
-
-    BY_GIVER = "by its giver"
-    """The instrument was given: it is only looked at."""
-    ON_BUS = "on a bus"
-    """The bus was given: the instrument is taken off it."""
-    IN_TREE = "in the tree"
-    """The group added it to its tree, which closes the bus after the last one."""
-
-
-@define(eq=False)
-class _Member:
-    """An instrument of a group.
-
-    Attributes:
-        calls: How many calls of the group are with it.
-        idle: Set when the last of them is over, for whoever waits.
-    """
-
-    name: str
-    instrument: Instrument
-    owned: Owned
-    calls: int = 0
-    idle: trio.Event | None = None
-
 
 @define(eq=False)
 class _Asked:
     """What one instrument was asked in one call."""
 
-    member: _Member
+    member: Member
     finish: Callable[[Sequence[Any]], Any]
     tickets: list[Ticket[Any]] = field(factory=list[Ticket[Any]])
     refused: RefusedError | None = None
@@ -262,9 +100,7 @@ class DeviceGroup:
         """Look at `instruments` of a tree; None as the tree for one that comes later."""
         self._host: Host | None = host
         self._error_policy: Final = error_policy
-        self._members = {
-            each.name: _Member(each.name, each, Owned.BY_GIVER) for each in instruments
-        }
+        self._members = {each.name: Member(each.name, each, Owned.BY_GIVER) for each in instruments}
         self._adding: set[str] = set()
         self._closed = False
         self._settings: WeakKeyDictionary[Bus, SerialSettings] = WeakKeyDictionary()
@@ -363,7 +199,7 @@ class DeviceGroup:
             raise ValueError(f"timeout_s is {timeout_s}; it must be more than 0")
         if serial is not None and not isinstance(source, str):
             raise ValueError(f"{name}: serial= is for ports that are opened here")
-        chosen = _checked(name, source, driver)
+        chosen = check(name, source, driver)
         self._check_series(name, source)
         self._adding.add(name)
         try:
@@ -371,28 +207,28 @@ class DeviceGroup:
                 if unit_id is not None:
                     raise ValueError(f"{name}: an instrument that is ready has its unit id")
                 await trio.lowlevel.checkpoint()
-                member = _Member(name, source, Owned.BY_GIVER)
+                member = Member(name, source, Owned.BY_GIVER)
             elif isinstance(source, Bus):
-                member = await self._attach(name, chosen, source, unit_id, timeout_s)
+                member = await attach(name, chosen, source, unit_id, timeout_s)
             else:
                 where = source
                 if isinstance(source, str):
-                    where = await self._prepare(name, host, chosen, source, serial)
-                member = await self._plug_in(name, host, chosen, where, unit_id, timeout_s)
+                    where = await self._prepare(name, host, source, serial)
+                member = await plug_in(name, host, chosen, where, unit_id, timeout_s)
             try:
                 self._open_host()
             except FleetClosedError:
                 with trio.CancelScope(shield=True):
-                    await self._take_out(member)
+                    await take_out(member, self._host)
                 raise
         finally:
             self._adding.discard(name)
         self._members[name] = member
-        if source_settings := self._effective(chosen, source, serial):
+        if source_settings := effective_settings(chosen, source, serial):
             self._settings.setdefault(member.instrument.bus, source_settings)
         for polls in self._polls:
             polls.add(member.instrument)
-        identity = _status(member.instrument)[1]
+        identity = status(member.instrument)[1]
         host.events.publish(
             DeviceAdded(
                 name=name,
@@ -425,7 +261,7 @@ class DeviceGroup:
                 self._members[name] = member
                 raise
         with trio.CancelScope(shield=True):
-            await self._take_out(member)
+            await take_out(member, self._host)
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def aclose(self) -> None:
@@ -441,9 +277,9 @@ class DeviceGroup:
             for member in reversed(list(self._members.values())):
                 self._forget(member)
                 try:
-                    await self._take_out(member)
+                    await take_out(member, self._host)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-                    self._events(member).publish(
+                    events_of(member, self._host).publish(
                         DeviceCloseFailed(
                             name=member.name,
                             port=member.instrument.bus.key,
@@ -528,7 +364,7 @@ class DeviceGroup:
             TypeError: `action` is none of what a driver declares.
         """
         _check_declared(action)
-        asked: list[tuple[_Member, Planner, Callable[[Sequence[Any]], Any]]] = []
+        asked: list[tuple[Member, Planner, Callable[[Sequence[Any]], Any]]] = []
         for member in self._chosen(tuple(requests_by_name)):
             argument = requests_by_name[member.name]
             plan = partial(_plan_one, action=action, argument=argument, confirm=confirm)
@@ -591,12 +427,12 @@ class DeviceGroup:
 
     async def _ask(
         self,
-        wanted: Sequence[tuple[_Member, Planner, Callable[[Sequence[Any]], Any]]],
+        wanted: Sequence[tuple[Member, Planner, Callable[[Sequence[Any]], Any]]],
         what: str,
     ) -> Mapping[str, DeviceResult[Any]]:
         # One task is enough: the buses work at once, each in a task of its own.
         asked = [_Asked(member, finish) for member, _, finish in wanted]
-        with _engaged([each.member for each in asked]):
+        with engaged([each.member for each in asked]):
             try:
                 for each, (member, planner, _) in zip(asked, wanted, strict=True):
                     await _submit(each, member.instrument, planner)
@@ -616,14 +452,14 @@ class DeviceGroup:
             raise FleetError(message, errors, results)
         return results
 
-    def _chosen(self, names: Sequence[str] | None) -> Sequence[_Member]:
+    def _chosen(self, names: Sequence[str] | None) -> Sequence[Member]:
         self._open_host()
         if names is None:
             return tuple(self._members.values())
         given = (names,) if isinstance(names, str) else names
         return [self._find(name) for name in dict.fromkeys(given)]
 
-    def _find(self, name: str) -> _Member:
+    def _find(self, name: str) -> Member:
         try:
             return self._members[name]
         except KeyError:
@@ -650,7 +486,6 @@ class DeviceGroup:
         self,
         name: str,
         host: Host,
-        driver: type[Instrument],
         address: str,
         serial: SerialSettings | None,
     ) -> str:
@@ -664,87 +499,12 @@ class DeviceGroup:
         known = None if bus is None else self._settings.get(bus)
         if known is not None and known != serial:
             raise ValueError(f"{name}: {address} is open with other settings: {known}")
-        del driver
-        return _with_settings(parsed.path, serial)
+        return with_settings(parsed.path, serial)
 
-    def _effective(
-        self, driver: type[Instrument], source: Source, serial: SerialSettings | None
-    ) -> SerialSettings | None:
-        if serial is not None or not isinstance(source, str):
-            return serial
-        options = parse_address(source).options
-        if options is not None and "?" not in source and driver.serial_settings is not None:
-            return driver.serial_settings
-        return options
-
-    async def _plug_in(
-        self,
-        name: str,
-        host: Host,
-        driver: type[Instrument],
-        where: str | Transport,
-        unit_id: str | None,
-        timeout_s: float,
-    ) -> _Member:
-        made = await host.add(name, driver, where, unit_id=unit_id, timeout_s=timeout_s)
-        async with _undone(partial(host.remove, name, safely=False)):
-            await _identified(made)
-            better = made.specialised()
-            if better is not made:
-                host.recast(better)
-        return _Member(name, better, Owned.IN_TREE)
-
-    async def _attach(
-        self,
-        name: str,
-        driver: type[Instrument],
-        bus: Bus,
-        unit_id: str | None,
-        timeout_s: float,
-    ) -> _Member:
-        made = driver(name, bus, unit=unit_id)
-        made.timeout_s = timeout_s
-        bus.attach(made)
-        async with _undone(partial(_detach, bus, name)):
-            await _identified(made)
-            better = made.specialised()
-            if better is not made:
-                bus.replace(made, better)
-        return _Member(name, better, Owned.ON_BUS)
-
-    def _forget(self, member: _Member) -> None:
+    def _forget(self, member: Member) -> None:
         del self._members[member.name]
         for polls in self._polls:
             polls.remove(member.instrument.name)
-
-    async def _take_out(self, member: _Member) -> None:
-        bus = member.instrument.bus
-        match member.owned:
-            case Owned.BY_GIVER:
-                pass
-            case Owned.ON_BUS:
-                await bus.make_safe([member.name], f"{member.name} is removed")
-                bus.detach(member.name)
-            case Owned.IN_TREE:
-                if self._host is not None:
-                    await self._host.remove(member.name)
-        self._events(member).publish(DeviceRemoved(name=member.name, port=bus.key))
-
-    def _events(self, member: _Member) -> Events:
-        return member.instrument.bus.events if self._host is None else self._host.events
-
-
-def _checked(name: str, source: object, driver: object) -> type[Instrument]:
-    """Return the driver, once it is sure that name, source and driver are what they should be."""
-    if not name:
-        raise ValueError("an instrument needs a name")
-    if not (isinstance(source, (str, Bus, Instrument)) or hasattr(source, "exchange")):
-        raise TypeError(f"{name}: {source!r} is no address, opened transport, bus or instrument")
-    if isinstance(driver, str):
-        return find_driver(driver)
-    if not (isinstance(driver, type) and issubclass(driver, Instrument)):
-        raise TypeError(f"{name}: {driver!r} is no driver")
-    return driver
 
 
 async def _submit(asked: _Asked, instrument: Instrument, planner: Planner) -> None:
@@ -771,79 +531,12 @@ async def _gather(asked: _Asked) -> DeviceResult[Any]:
     return DeviceResult(error=error) if error else DeviceResult(value=asked.finish(values))
 
 
-@contextmanager
-def _engaged(members: Sequence[_Member]) -> Generator[None]:
-    """Keep members from being taken out."""
-    for member in members:
-        member.calls += 1
-    try:
-        yield
-    finally:
-        for member in members:
-            member.calls -= 1
-            if not member.calls and member.idle is not None:
-                member.idle.set()
-                member.idle = None
-
-
-@asynccontextmanager
-async def _undone(undo: Callable[[], Any]) -> AsyncGenerator[None]:
-    """Undo what came before the block if the block fails."""
-    try:
-        yield
-    except BaseException:
-        with trio.CancelScope(shield=True):
-            await undo()
-        raise
-
-
 def _check_declared(action: object) -> None:
     if not isinstance(action, (Setting, Reading, Action)):
         raise TypeError(
             f"{action!r} is no setting, reading or action; pass one as its driver declares it, "
             "such as FlowController.setpoint"
         )
-
-
-async def _detach(bus: Bus, name: str) -> None:
-    await trio.lowlevel.checkpoint()
-    bus.detach(name)
-
-
-async def _identified(instrument: Instrument) -> None:
-    """Wait until an instrument is in service.
-
-    Raises:
-        CommandError: It cannot be reached, or is not what it should be.
-    """
-    changed = trio.Event()
-
-    def note(event: Event) -> None:
-        del event
-        changed.set()
-
-    with instrument.bus.events.observed(note):
-        while True:
-            changed = trio.Event()
-            service, _, reason = _status(instrument)
-            if service is Service.IN_SERVICE:
-                return
-            bus = instrument.bus.status()
-            if service is Service.QUARANTINED or bus.retry_after_s is not None:
-                raise CommandError(
-                    bus.reason if bus.retry_after_s is not None else reason,
-                    cause=Cause.TRANSPORT,
-                    instrument=instrument.name,
-                    command="identify",
-                )
-            await changed.wait()
-
-
-def _status(instrument: Instrument) -> tuple[Service, Any, str]:
-    for each in instrument.bus.status().instruments:
-        if each.name == instrument.name:
-            return each.service, each.identity, each.reason
-    return Service.QUARANTINED, None, "it was removed meanwhile"
 
 
 def _poll_plans(instrument: Instrument) -> Sequence[Plan[Any]]:
@@ -877,13 +570,3 @@ def _only(values: Sequence[Any]) -> Any:
 def _constant(value: Any, values: Sequence[Any]) -> Any:
     del values
     return value
-
-
-def _with_settings(path: str, settings: SerialSettings) -> str:
-    given = {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in asdict(settings).items()
-        if value is not None
-    }
-    query = "&".join(f"{name}={value}" for name, value in given.items())
-    return f"serial://{quote(path)}?{query}"

@@ -43,8 +43,9 @@ from actors import (
 from transports import BusProfile, SimLine, Transport, parse_address
 
 from .buses import Buses, Stage
-from .group import DeviceGroup, ErrorPolicy
+from .group import DeviceGroup
 from .ports import Ports
+from .results import ErrorPolicy
 from .spec import ActorSpec, BusSpec, ChildName, InstrumentSpec, Kind, TreeSpec
 from .subtrees import Subtrees
 from .watch import Watch, watching
