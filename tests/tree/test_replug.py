@@ -1,6 +1,6 @@
 """Instruments that are unplugged and come back: elsewhere, changed, or as somebody else.
 
-On pseudo-terminals and the loopback, in real time.
+On pseudo-terminals, in real time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from actors import (
     Cause,
     CommandError,
     IdentityMismatch,
-    InstrumentIdentified,
     OnReconnect,
     RefusedError,
     Service,
@@ -31,7 +30,7 @@ from actors.instruments.scpi.models import PowerSupplyModel
 from benchtree import Tree, open_tree
 from benchtree.spec import TreeSpec
 from tests.tree.kit import Witness
-from transports import PortOwnedError, SimLine, claim, serve_pty, serve_tcp
+from transports import PortOwnedError, SimLine, claim, serve_pty
 
 NOTICED_S: Final = 0.5
 """Within what time the loss of an idle line is to be noticed."""
@@ -243,20 +242,3 @@ async def test_adapters_that_change_places(tmp_path: Path) -> None:
                 for each in status.instruments
             )
         )
-
-
-async def test_network_instrument() -> None:
-    """Over TCP the same: noticed while idle, refused while away, identified and restored."""
-    line = SimLine(PowerSupplyModel())
-    async with serve_tcp(line) as address, bench(address) as (tree, psu, seen):
-        known = len(seen.of(InstrumentIdentified))
-        line.unplug()
-        await until(lambda: seen.of(BusLost))
-        with pytest.raises(RefusedError):
-            await psu.voltage.get()
-        line.reset()
-        line.replug()
-        await until(lambda: service(tree) is Service.IN_SERVICE)
-        assert await psu.voltage.get() == 5.0
-        assert len(seen.of(BusLost)) == 1
-        assert len(seen.of(InstrumentIdentified)) == known + 1
