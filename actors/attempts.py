@@ -135,7 +135,7 @@ class Attempts:
         except TransportError as error:
             fault = self._exchanges.fault(error)
             if not ticket.state.final:
-                self._note_failed(member, ticket, Cause.TRANSPORT, error.reason, fault)
+                self.note_failed(member, ticket, Cause.TRANSPORT, error.reason, fault)
             await self._upkeep.note_fault(member, fault, epochs)
             return
         misfit = self._finish(member, ticket, plan.decode, reply, epochs)
@@ -213,7 +213,7 @@ class Attempts:
         except ValueError as error:
             fault = Fault(FRAMING, str(error), reply.data)
             reason = f"the reply does not fit: {error}"
-            self._note_failed(member, ticket, Cause.TRANSPORT, reason, fault, said=reply.data)
+            self.note_failed(member, ticket, Cause.TRANSPORT, reason, fault, said=reply.data)
             return fault
         else:
             self._upkeep.note_answer(member, epochs)
@@ -235,7 +235,7 @@ class Attempts:
         self, member: Member, ticket: Ticket[Any], fault: Fault, said: bytes
     ) -> None:
         """Note that the device answered with a fault of its own."""
-        self._note_failed(
+        self.note_failed(
             member,
             ticket,
             Cause.DEVICE,
@@ -247,7 +247,7 @@ class Attempts:
         if fault.kind.fatal:
             self._trip(member.name, str(fault))
 
-    def _note_failed(
+    def note_failed(
         self,
         member: Member,
         ticket: Ticket[Any],

@@ -555,6 +555,7 @@ class Bus:
     async def _safe_alone(self) -> None:
         """Drive safe what must be, though no incarnation runs: open, write, close."""
         self._alone = trio.Event()
+        self._dispatch.upkeep.alone = True
         try:
             self._intake.breaker.hasten(trio.current_time())
             self._dispatch.upkeep.begin_probe(self._intake.breaker, trio.current_time(), self.name)
@@ -572,5 +573,6 @@ class Bus:
             try:
                 await self.transport.aclose()
             finally:
+                self._dispatch.upkeep.alone = False
                 self._alone.set()
                 self._alone = None

@@ -15,6 +15,7 @@ import trio
 from transports import BusProfile, Exchange, Reply, TransportError
 
 from .attempts import Attempts
+from .command import CommandState
 from .engagements import Engagements
 from .errors import DeviceError
 from .exchanges import Exchanges
@@ -131,8 +132,14 @@ class Following:
             cause, fault = Cause.EXPIRED, None
             reason = "its deadline passed while it went on"
         else:
-            reason = f"not done within {overlap.within_s:g} s"
+            done = "acknowledged" if overlap.by_status else "done"
+            reason = f"not {done} within {overlap.within_s:g} s"
             cause, fault = Cause.DEVICE, Fault(TIMEOUT, reason)
+            if ticket.state is CommandState.DISPATCHED and member.left_running is None:
+                # A write that was not acknowledged in time, with nothing to stop.
+                self._engagements.release(member)
+                self._attempts.note_failed(member, ticket, cause, reason, fault)
+                return
         stoppable = self._engagements.call_off(member, now_s)
         self._intake.fail(ticket, cause, reason, fault=fault)
         if stoppable:

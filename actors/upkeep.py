@@ -57,6 +57,7 @@ class Upkeep:
     Attributes:
         up: Whether the line was opened and has not been found lost since.
         opened: Set while `up`.
+        alone: Whether no incarnation runs: the line is opened to drive instruments safe only.
         next_probe_s: When the next instrument is to be identified, in Trio time.
     """
 
@@ -69,6 +70,7 @@ class Upkeep:
     ) -> None:
         """Start with a line that is not open."""
         self.up = False
+        self.alone = False
         self.opened = trio.Event()
         self.next_probe_s = math.inf
         self._transport = transport
@@ -149,7 +151,9 @@ class Upkeep:
         retry_after_s = self._intake.breaker.retry_after_s(now_s)
         self.note_closed(reason)
         for member in self._intake.members.values():
-            self._note_away(member)
+            if not self.alone:
+                # Whoever is not served was out of reach before: nothing new is known of it.
+                self._note_away(member)
             away = f"the bus {self._intake.name} is away: {reason}"
             self._intake.fail_away(member, away, Fault(DISCONNECTED, reason), retry_after_s)
             self._safety.note_unsafe(member, reason)

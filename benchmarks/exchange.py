@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -32,6 +33,8 @@ _QUESTION = b"VOLT?\n"
 _BUDGETS = {"serial": (1.3, 1.05, 1.05, 1.05), "tcp": (1.2, 1.2, 1.2, 1.2)}
 _BUSES = 8
 _TOGETHER_S = 0.02
+_FOUR = 4
+_FOUR_S = 0.002
 
 
 def run_serial(*, quick: bool) -> Iterable[Measurement]:
@@ -48,6 +51,7 @@ def _run(kind: str, *, quick: bool) -> Iterable[Measurement]:
     for latency_s, budget in zip(_LATENCIES_S, _BUDGETS[kind], strict=True):
         yield _measure(kind, latency_s, budget, rounds=7 if quick else 21)
     yield _together(kind, rounds=5 if quick else 15)
+    yield _on_four(kind, rounds=5 if quick else 20)
 
 
 def _measure(kind: str, latency_s: float, budget: float, *, rounds: int) -> Measurement:
@@ -80,6 +84,24 @@ def _together(kind: str, *, rounds: int) -> Measurement:
         against="one bus",
         budget=1.25,
         n=rounds,
+    )
+
+
+def _on_four(kind: str, *, rounds: int) -> Measurement:
+    """Measure many queries on each of four buses, against as many on one of them."""
+    calls = 100
+    with ExitStack() as stack:
+        # A process each: devices do not wait for one another's event loop.
+        addresses = [_devices(kind, 1, _FOUR_S, stack)[0] for _ in range(_FOUR)]
+        one_s, all_s = trio.run(_take_turns_at_querying, addresses, rounds, calls)
+    return Measurement(
+        name=f"{kind}, {rounds * calls} queries on each of {_FOUR} buses, {_FOUR_S * 1e3:g} ms",
+        value=all_s,
+        unit="s",
+        ratio=all_s / one_s,
+        against="on one bus",
+        budget=1.2,
+        n=rounds * calls,
     )
 
 
@@ -139,6 +161,29 @@ async def _interleave_buses(addresses: Sequence[str], rounds: int) -> dict[str, 
 
         cases: dict[str, Call] = {"one": asks[0], "all": everybody}
         return await interleave(cases, rounds=rounds, calls=2)
+
+
+async def _take_turns_at_querying(
+    addresses: Sequence[str], rounds: int, calls: int
+) -> tuple[float, float]:
+    """Return how long the queries of one bus took in all, and those of all buses at once."""
+    one_s = all_s = 0.0
+    async with running(addresses) as asks:
+
+        async def query(ask: Call) -> None:
+            for _ in range(calls):
+                await ask()
+
+        for _ in range(rounds):
+            began_s = time.perf_counter()
+            await query(asks[0])
+            between_s = time.perf_counter()
+            async with trio.open_nursery() as nursery:
+                for ask in asks:
+                    nursery.start_soon(query, ask)
+            one_s += between_s - began_s
+            all_s += time.perf_counter() - between_s
+    return one_s, all_s
 
 
 @asynccontextmanager

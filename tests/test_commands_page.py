@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
-
 from attrs import fields
 
 from actors import BreakerPolicy
 from tools import ROOT
-from tools.draw_commands import fault_table, life
+from tools.draw_commands import fault_table, life, profile_table
 from transports import PROFILES, BusProfile
 
 COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
@@ -29,6 +27,6 @@ def test_every_profile_and_its_keys_are_documented() -> None:
     """Each kind of bus has a row with its reason, and each number a row that explains it."""
     for name in PROFILES:
         assert f"| `{name}` |" in CONFIGURATION
+    assert profile_table() in CONFIGURATION
     for each in (*fields(BusProfile), *fields(BreakerPolicy)):
         assert f"`{each.name}`" in CONFIGURATION
-    tomllib.loads('profile = { name = "rs485", attempts = 1 }')

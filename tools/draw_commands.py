@@ -1,13 +1,24 @@
-"""Print what the manual says of commands and faults, drawn from the code.
+"""Print what the manual says of commands, faults and buses, drawn from the code.
 
-The life of a command as a diagram, and the table of faults. `docs/commands.md` holds both;
-a test compares.
+The life of a command as a diagram and the table of faults, which `docs/commands.md` holds,
+and the numbers of the profiles, which `docs/configuration.md` holds; a test compares.
 """
 
 import sys
 
 from actors import CommandState, FaultClass, faults
 from actors.command import TRANSITIONS
+from transports import PROFILES
+
+NUMBERS = (
+    "queue_depth",
+    "pacing_s",
+    "acknowledge_within_s",
+    "flush_every_s",
+    "status_poll_s",
+    "lateness_s",
+    "max_frame",
+)
 
 
 def life() -> str:
@@ -35,5 +46,15 @@ def fault_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def profile_table() -> str:
+    """Return the numbers that tell one kind of bus from another."""
+    rows = ["| profile | " + " | ".join(f"`{each}`" for each in NUMBERS) + " |"]
+    rows.append("|---" * (len(NUMBERS) + 1) + "|")
+    for name, profile in PROFILES.items():
+        held = " | ".join(f"{getattr(profile, each):.8g}" for each in NUMBERS)
+        rows.append(f"| `{name}` | {held} |")
+    return "\n".join(rows) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(f"{life()}\n{fault_table()}")
+    sys.stdout.write(f"{life()}\n{fault_table()}\n{profile_table()}")

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Concatenate, Final, Generic, TypeVar
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from .base import Exchange
 from .errors import FrameError, LineClosedError, PeerLostError, ReplyTimeoutError, TransportError
@@ -131,6 +131,8 @@ class HostedTransport(StreamTransport):
         locate: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         """Make a closed line."""
+        # What arrives is for the library to read, at whatever time it does.
+        profile = evolve(profile, flush_every_s=0.0)
         super().__init__(key, connect, _UNFRAMED, profile, locate=locate)
         self._hosting = hosting
         self._lent: HostedStream | None = None

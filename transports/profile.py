@@ -48,6 +48,10 @@ class BusProfile:
         lateness_s: How long after its `reply_within_s` a reply can still arrive; what a
             drain and a fence survive.
         pacing_s: The least silence between the end of an exchange and the next write.
+        acknowledge_within_s: How long after it was sent a write may take until the device's
+            status acknowledges it, where its driver does not say; then it has timed out.
+        flush_every_s: How often what arrived unasked is thrown away while the line is idle;
+            0 for before each exchange only.
         attempts: How often a command is tried that failed in a way that may pass, the first
             time included; 1 for once only.
         retry_wait_s: How long before the second attempt; then twice as long each time.
@@ -67,6 +71,8 @@ class BusProfile:
     reply_within_s: float = field(default=1.0, validator=_positive)
     lateness_s: float = field(default=0.5, validator=_positive)
     pacing_s: float = field(default=0.0, validator=_not_negative)
+    acknowledge_within_s: float = field(default=10.0, validator=_positive)
+    flush_every_s: float = field(default=1.0, validator=_not_negative)
     attempts: int = field(default=3, validator=validators.ge(1))
     retry_wait_s: float = field(default=1.0, validator=_not_negative)
     retry_jitter: float = field(
@@ -86,7 +92,12 @@ SERIAL: Final = BusProfile(name="serial", resync=Resync.FENCE)
 """One instrument on RS-232 or USB: replies come in order, so a fence finds the step."""
 
 RS485: Final = BusProfile(
-    name="rs485", resync=Resync.FENCE, pacing_s=0.003, max_frame=4_096, shared=True
+    name="rs485",
+    resync=Resync.FENCE,
+    pacing_s=0.003,
+    acknowledge_within_s=5.0,
+    max_frame=4_096,
+    shared=True,
 )
 """Several units on one pair: the driver of the last talker needs time to let go."""
 
@@ -99,18 +110,31 @@ GATEWAY: Final = BusProfile(
 """A serial line behind a network gateway, which keeps late bytes across connections."""
 
 GPIB: Final = BusProfile(
-    name="gpib", resync=Resync.CLEAR_AND_FENCE, max_frame=16_777_216, shared=True
+    name="gpib",
+    resync=Resync.CLEAR_AND_FENCE,
+    flush_every_s=0.0,
+    max_frame=16_777_216,
+    shared=True,
 )
 """A GPIB board, or a gateway to one: each instrument is read by its own address."""
 
-USBTMC: Final = BusProfile(name="usbtmc", resync=Resync.CLEAR_AND_FENCE, max_frame=16_777_216)
+USBTMC: Final = BusProfile(
+    name="usbtmc", resync=Resync.CLEAR_AND_FENCE, flush_every_s=0.0, max_frame=16_777_216
+)
 """One instrument on USB, under VISA."""
 
-LAN: Final = BusProfile(name="lan", resync=Resync.REOPEN_AND_FENCE, max_frame=16_777_216)
+LAN: Final = BusProfile(
+    name="lan", resync=Resync.REOPEN_AND_FENCE, flush_every_s=0.0, max_frame=16_777_216
+)
 """One instrument in the network under VISA, by VXI-11 or HiSLIP."""
 
 MULTIPLEXED: Final = BusProfile(
-    name="multiplexed", resync=Resync.REOPEN, queue_depth=256, connect_within_s=30.0, safe_s=5.0
+    name="multiplexed",
+    resync=Resync.REOPEN,
+    flush_every_s=0.0,
+    queue_depth=256,
+    connect_within_s=30.0,
+    safe_s=5.0,
 )
 """A worker that carries out several commands at once and matches replies by their numbers:
 what is late is dropped, so nothing has to come into step."""

@@ -7,6 +7,7 @@ no exchange before it is resynchronised.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
@@ -282,11 +283,19 @@ class StreamTransport:
         await trio.lowlevel.checkpoint()
 
     async def wait_lost(self) -> None:
-        """Return when the far end is found gone while the line is idle."""
+        """Return when the far end is found gone while the line is idle.
+
+        Meanwhile what arrives unasked is thrown away, as often as the profile says.
+        """
+        flush_s = self._profile.flush_every_s or math.inf
         while True:
             stream = self._stream
             if stream is not None:
-                await stream.wait_lost(IDLE_CHECK_S)
+                with trio.move_on_after(flush_s) as flush:
+                    await stream.wait_lost(IDLE_CHECK_S)
+                if flush.cancelled_caught:
+                    await self._flush(stream)
+                    continue
             elif not self._reopening:
                 return
             # An exchange in flight meets the loss itself, and says so.
@@ -343,6 +352,15 @@ class StreamTransport:
             count += len(data)
         if self._state is not LineState.STALE:
             self._counters.unsolicited_bytes += count
+
+    async def _flush(self, stream: ByteStream) -> None:
+        """Discard what arrived unasked, unless somebody waits for what arrives."""
+        if stream is not self._stream or self._state is not LineState.READY:
+            return
+        try:
+            self._discard_input(stream)
+        except PeerLostError as lost:
+            await self._lose(lost)
 
     async def _lose(self, lost: PeerLostError) -> None:
         lost.address = self.key

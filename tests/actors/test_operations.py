@@ -32,7 +32,7 @@ from actors.instruments.scpi import (
     SignalGeneratorModel,
 )
 from actors.parameter import Operation
-from transports import SimReply
+from transports import GPIB, SimReply
 
 from .board import ONCE, GpibBoard, gpib_board
 
@@ -345,6 +345,74 @@ async def test_acknowledgements(setting: Setting[float], autojump_clock: MockClo
         assert outcome.error is not None
         assert "-222" in str(outcome.error)
         assert refused.acknowledgement
+
+
+class Absent(PowerSupplyModel):
+    """A supply that does not see that something is complete.
+
+    Attributes:
+        misses: How often yet.
+    """
+
+    misses = 0
+
+    def receive(self, data: bytes, now_s: float) -> Sequence[SimReply]:
+        """Do what is asked, but for what would say that it is done."""
+        if self.misses and b";*OPC" in data:
+            self.misses -= 1
+            data = data.replace(b";*OPC", b"")
+        return super().receive(data, now_s)
+
+
+@pytest.mark.parametrize("misses", [1, 2])
+async def test_no_acknowledgement_in_time(misses: int, autojump_clock: MockClock) -> None:
+    """A write that no status acknowledges within its window timed out: tried again, or failed.
+
+    The bus is free for others meanwhile.
+    """
+    impatient = evolve(GPIB, acknowledge_within_s=0.5, attempts=2, retry_wait_s=0.2, retry_jitter=0)
+    model = Absent()
+    drivers = {"psu": Supply, "meter": Multimeter}
+    async with gpib_board(drivers, {"psu": model}, profile=impatient) as board:
+        model.misses = misses
+        began_s = trio.current_time()
+        ticket = await board.get("psu", Supply).submit(Supply.status_byte.to(7.5))
+        await board.get("meter", Multimeter).voltage.get()
+        assert trio.current_time() - began_s < 0.1
+        assert ticket.state is CommandState.DISPATCHED
+        outcome = await ticket.outcome()
+        took_s = trio.current_time() - began_s
+        assert ticket.attempts == 2
+        assert outcome.fault is None or outcome.fault.kind is TIMEOUT
+        if misses == 1:
+            assert outcome.ok
+            assert 0.7 <= took_s <= 0.9
+            assert ticket.acknowledgement == b"32"
+        else:
+            assert outcome.cause is Cause.RETRIES_EXHAUSTED
+            assert "not acknowledged within 0.5 s" in str(outcome.error)
+            assert 1.2 <= took_s <= 1.4
+            assert ticket.acknowledgement == b""
+        await board.get("psu", Supply).voltage.set(1.0)  # the lane is free
+
+
+class Patient(Supply):
+    """A supply that says itself how long it takes."""
+
+    acknowledge_within_s: ClassVar[float | None] = 2.0
+
+
+async def test_the_driver_knows_its_window(autojump_clock: MockClock) -> None:
+    """How long a driver gives its device goes before what the bus's profile says."""
+    model = Absent()
+    async with gpib_board({"psu": Patient}, {"psu": model}) as board:
+        model.misses = 1
+        began_s = trio.current_time()
+        outcome = await (
+            await board.get("psu", Patient).submit(Supply.status_byte.to(1.0))
+        ).outcome()
+        assert outcome.fault is not None
+        assert 2.0 <= trio.current_time() - began_s <= 2.1
 
 
 class Silent(ScpiInstrument):

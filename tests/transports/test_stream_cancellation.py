@@ -268,6 +268,8 @@ def test_every_await_of_a_line_can_be_cancelled() -> None:
         f"{line}exchange: await self._lose(lost)": closing,
         f"{line}exchange: await self._abandon(exchange, why)": closing,
         f"{line}wait_lost: await self.aclose()": closing,
+        f"{line}wait_lost: await self._flush(stream)": closing,
+        f"{line}_flush": closing,
         f"{line}_lose": closing,
         f"{line}_send_rest: await self.aclose()": closing,
         f"{line}_abandon": closing,

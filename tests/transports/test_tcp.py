@@ -137,6 +137,62 @@ async def test_bytes_that_nobody_asked_for(listener: socket.socket) -> None:
     await transport.aclose()
 
 
+@pytest.mark.parametrize("every_s", [0.02, 0.0])
+async def test_idle_line_is_flushed(every_s: float, listener: socket.socket) -> None:
+    """What arrives unasked on an idle line is thrown away meanwhile, if the profile says so."""
+    address = parse_address(f"tcp://127.0.0.1:{_port(listener)}")
+    profile = evolve(TCP, flush_every_s=every_s)
+    transport = make_transport(address, framing=Lines(), profile=profile)
+    await transport.open()
+    far, _ = listener.accept()
+    with far:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.wait_lost)
+            far.setblocking(False)
+            talk, sent = b"I have much to say\n" * 10_000, 0
+            with trio.move_on_after(5.0 if every_s else 0.3):
+                # More than the buffers of both ends hold: only who is heard can go on.
+                while sent < 8_000_000:
+                    await trio.lowlevel.wait_writable(far)
+                    sent += far.send(talk)
+                while transport.counters.unsolicited_bytes < sent:  # noqa: ASYNC110 - no event
+                    await trio.sleep(every_s)
+            assert transport.counters.unsolicited_bytes == (sent if every_s else 0)
+            assert sent > 8_000_000 or not every_s
+            # The end of the connection is found as well.
+            far.close()
+            with trio.fail_after(5.0):
+                while every_s and transport.state is LineState.READY:  # noqa: ASYNC110 - no event
+                    await trio.sleep(0.02)
+            nursery.cancel_scope.cancel()
+    await transport.aclose()
+
+
+async def test_flushing_leaves_replies_alone(listener: socket.socket) -> None:
+    """A line that waits for a reply, or owes one, is not flushed."""
+    address = parse_address(f"tcp://127.0.0.1:{_port(listener)}")
+    profile = evolve(TCP, flush_every_s=0.005)
+    transport = make_transport(address, framing=Lines(), profile=profile)
+    await transport.open()
+    far, _ = listener.accept()
+
+    async def answer() -> None:
+        await trio.lowlevel.wait_readable(far)
+        for each in b"in pieces\n":
+            far.send(bytes((each,)))
+            await trio.sleep(0.01)
+
+    with far:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.wait_lost)
+            nursery.start_soon(answer)
+            reply = await transport.exchange(Exchange(b"ASK\n", reply_within_s=5.0))
+            assert reply.data == b"in pieces"
+            nursery.cancel_scope.cancel()
+    assert transport.counters.unsolicited_bytes == 0
+    await transport.aclose()
+
+
 async def test_no_connection_in_time() -> None:
     """A connection that does not come within the profile's time fails."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:

@@ -13,9 +13,9 @@ import trio
 from trio.testing import MockClock
 
 from actors import Cause, RefusedError
-from actors.instruments.scpi import Multimeter, PowerSupply, PowerSupplyModel
+from actors.instruments.scpi import Multimeter, PowerSupply
 from benchtree import Setting, Tree, open_tree
-from transports import SimLine, serve_tcp
+from transports import SimProcess, SimSpec
 
 QUERIES = 10_000
 
@@ -87,21 +87,31 @@ async def asked(tree: Tree, count: int, *names: str) -> float:
 
 
 async def test_independent_buses(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four buses of 2 ms devices take hardly longer than one, over real connections."""
+    """Four buses of 2 ms devices take hardly longer than one, over real connections.
+
+    Each device is a process of its own, as it is in life, and turns are taken. `python -m
+    benchmarks tcp serial` holds 2000 queries on each to 1.2 times those of one. Here it is the
+    best of several rounds, and held to a little more: five processes on the two cores of a busy
+    machine wait for one another, which is not what is asked about. One after the other, the
+    buses would take four times as long.
+    """
     monkeypatch.setenv("BENCHTREE_OWNER_DIR", str(tmp_path))
     names = [f"psu{each}" for each in range(4)]
+    device = SimSpec(model="actors.instruments.scpi:PowerSupplyModel", latency_s=0.002)
+    processes = [SimProcess([device]) for _ in names]
     async with AsyncExitStack() as stack:
         tree = await stack.enter_async_context(open_tree())
-        for name in names:
-            line = SimLine(PowerSupplyModel(), latency_s=0.002)
-            address = await stack.enter_async_context(serve_tcp(line))
-            psu = await tree.add(name, PowerSupply, address)
+        async with trio.open_nursery() as nursery:
+            for process in processes:
+                nursery.start_soon(stack.enter_async_context, process)
+        for name, process in zip(names, processes, strict=True):
+            psu = await tree.add(name, PowerSupply, process.lines[0].address)
             await psu.voltage.get()
         ratios: list[float] = []
-        for _ in range(5):  # interleaved: whoever else computes slows both
-            alone_s = await asked(tree, 100, names[0])
-            ratios.append(await asked(tree, 100, *names) / alone_s)
-        assert min(ratios) < 1.5, ratios
+        for _ in range(6):  # interleaved: whoever else computes slows both
+            alone_s = await asked(tree, 40, names[0])
+            ratios.append(await asked(tree, 40, *names) / alone_s)
+        assert min(ratios) < 1.25, ratios
 
 
 Wrong = Callable[[Tree, Any], Awaitable[object]]

@@ -22,6 +22,8 @@ from actors import (
     Reading,
     RefusedError,
     Restart,
+    SafeStateDue,
+    SafeStateFailed,
     SafeStateReached,
     Strategy,
     SupervisorGaveUp,
@@ -31,6 +33,7 @@ from benchtree import Tree, TreeSpec, open_tree
 from benchtree.spec import ActorSpec, BusSpec, InstrumentSpec, Kind, SupervisorSpec
 from recorder import record
 from tests.tree.kit import Witness, bench_of, refusal, supply, switch_on
+from transports import GPIB
 
 T = TypeVar("T")
 
@@ -168,6 +171,39 @@ async def test_bus_that_keeps_crashing(autojump_clock: MockClock) -> None:
         await tree.remove("a")
         again = await tree.add("a", CrashingSupply, "tcp://192.0.2.1:5025")
         await again.voltage.set(1.0)
+
+
+async def test_what_is_down_and_safe_stays_safe(autojump_clock: MockClock) -> None:
+    """Trying in vain to reach one instrument of a bus that is down unsettles no other on it."""
+    seen = Witness()
+    spec = TreeSpec(
+        buses=[BusSpec(name="board", address="GPIB0", profile=evolve(GPIB, safe_s=10.0))],
+        instruments=[
+            InstrumentSpec(name=name, bus="board", driver=CrashingSupply, unit_id=unit)
+            for name, unit in (("a", "1"), ("b", "2"))
+        ],
+        supervisors=[
+            SupervisorSpec(
+                name="cell",
+                children=[(Kind.BUS, "board")],
+                intensity=Intensity(max_restarts=0, window_s=60.0),
+            )
+        ],
+    )
+    async with open_tree(spec, sim=True, observer=seen) as tree:
+        for name in ("a", "b"):
+            await tree.get(name, PowerSupply).output.set(True, confirm=True)
+        tree.lines["board"].hang(unit="1")
+        with trio.move_on_after(60):
+            await _crash(tree, "b")
+            await trio.sleep_forever()
+        assert {each.instrument for each in seen.of(SafeStateReached)} == {"b"}
+        assert {each.instrument for each in seen.of(SafeStateFailed)} == {"a"}
+        tree.lines["board"].unplug()
+        assert (await tree.trip("a", "a test")).error is not None
+        owed = {each.name: each.safe_owed for each in tree["b"].bus.status().instruments}
+        assert owed == {"a": True, "b": False}
+        assert not seen.of(SafeStateDue)
 
 
 def _nested(code: Faulty) -> TreeSpec:

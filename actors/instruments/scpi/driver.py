@@ -73,7 +73,8 @@ class ScpiInstrument(Instrument):
         acknowledge: What tells that a write was carried out, where its declaration does not
             say.
         completion: What tells that an operation is done, where its declaration does not say.
-        complete_within_s: How long a write may take that a status acknowledges, in seconds.
+        acknowledge_within_s: How long a write may take that a status acknowledges, in
+            seconds; None for what the profile of its bus says.
         reply_within_s: How long a reply may take, in seconds.
         faults: What its error numbers mean, where they are more than an error: those that
             SCPI defines, unless a driver says otherwise, and the maker's own.
@@ -89,7 +90,7 @@ class ScpiInstrument(Instrument):
     check_errors: ClassVar[bool] = True
     acknowledge: ClassVar[Acknowledge] = Acknowledge.REPLY
     completion: ClassVar[Acknowledge] = Acknowledge.STATUS_BYTE
-    complete_within_s: ClassVar[float] = 10.0
+    acknowledge_within_s: ClassVar[float | None] = None
     reply_within_s: ClassVar[float] = 1.0
     faults: ClassVar[Mapping[int, FaultClass]] = {}
     conditions: ClassVar[Mapping[int, FaultClass]] = {}
@@ -131,7 +132,7 @@ class ScpiInstrument(Instrument):
         register = "*ESR" if how is Acknowledge.EVENT_STATUS else "*STB"
         headers = [register]
         abort: Exchange | None = None
-        within_s = self.complete_within_s
+        within_s = self.acknowledge_within_s or self.bus.profile.acknowledge_within_s
         if isinstance(directive, Operation):
             within_s = directive.within_s
             if directive.progress is not None:
