@@ -38,6 +38,9 @@ class CommandState(Enum):
     COMPLETED = auto()
     FAILED = auto()
 
+    # Looked up for every step: the name needs no hash of its own.
+    __hash__ = object.__hash__
+
     @property
     def final(self) -> bool:
         """Whether nothing follows."""
@@ -51,6 +54,9 @@ class CommandEvent(Enum):
     ACKNOWLEDGE = auto()
     COMPLETE = auto()
     FAIL = auto()
+
+    # Looked up for every step: the name needs no hash of its own.
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: Final[Mapping[tuple[CommandState, CommandEvent], CommandState]] = {

@@ -125,7 +125,8 @@ class Dispatch:
                         await self._step()
                         if self._attempts.crash is not None:
                             await trio.sleep_forever()  # a task beside has ended the incarnation
-                        self._own.scope.deadline = math.inf
+                        if self._own.scope.deadline != math.inf:
+                            self._own.scope.deadline = math.inf
                         if self.upkeep.up:
                             reached()
         except Exception as crash:

@@ -22,6 +22,7 @@ from actors import (
     Cause,
     CommandError,
     Instrument,
+    InstrumentStatus,
     LeaseLostError,
     Priority,
     RefusedError,
@@ -42,7 +43,7 @@ from recorder import (
 )
 
 from .invariants import WITHDRAWN
-from .simulate import Bench
+from .simulate import LOOK_S, Bench
 from .spec import Kind, RecordingSpec, TreeSpec
 
 PAUSE_S: Final = 2.0
@@ -65,6 +66,9 @@ FLUSH_S: Final = 5.0
 
 SETTLE_S: Final = 120.0
 """How long probing everybody on a line may take once its breakers let it, in seconds."""
+
+STEADY_S: Final = 30.0
+"""How long everything has to be in service without a break to be back, in seconds."""
 
 WATCHED: Final = 200
 """How many commands that were taken back are watched, to see that they are never sent."""
@@ -95,12 +99,14 @@ class Exercise:
         duration_s: How long, in simulated seconds.
         abrupt: Whether the end comes amid work, or when everything is in service again.
         users: How many users each instrument has.
+        pause_s: How long a user thinks between two commands, on average, in seconds.
     """
 
     bench: Bench
     duration_s: float
     abrupt: bool = False
     users: int = 1
+    pause_s: float = PAUSE_S
     _tickets: list[Ticket[Any]] = field(factory=list[Ticket[Any]])
     # Commands whose users were told that they never reach the wire.
     _taken_back: deque[Ticket[Any]] = field(factory=deque[Ticket[Any]])
@@ -138,7 +144,7 @@ class Exercise:
         """Give one instrument commands, patiently and not, for ever."""
         random = Random(f"{self.bench.seed} {instrument.name} {number}")  # noqa: S311 - repeatable
         while True:
-            thinks_s = random.expovariate(1 / PAUSE_S)
+            thinks_s = random.expovariate(1 / self.pause_s)
             await self.bench.clock.sleep_until(trio.current_time() + thinks_s)
             patience_s = random.choice([math.inf, math.inf, 5.0, 0.5, 0.05, 0.003])
             with trio.move_on_after(patience_s):
@@ -393,7 +399,7 @@ class Exercise:
     # Afterwards.
 
     async def _check_liveness(self) -> None:
-        """Wait as long as every breaker may hold back, then expect everything in service."""
+        """Expect everything in service, at the latest when every breaker may have held back."""
         tree = self.bench.tree
         await self.bench.calm()
         policies = [each.breaker for each in tree.spec.buses]
@@ -401,7 +407,8 @@ class Exercise:
         longest_s = max((each.max_open_s * (1.0 + each.jitter) for each in policies), default=0.0)
         # A probe of each instrument on a line, one after the other, and what a silent one
         # is spared between probes.
-        await trio.sleep(2 * longest_s + SETTLE_S)
+        latest_s = trio.current_time() + 2 * longest_s + SETTLE_S
+        await self._wait_in_service(latest_s)
         down = _buses_below(tree.spec, self.bench.invariants.gave_up)
         for bus in tree.status():
             for each in bus.instruments:
@@ -414,10 +421,21 @@ class Exercise:
                     )
                 else:
                     self._expect(
-                        each.service is Service.IN_SERVICE and each.retry_after_s is None,
+                        _serves(each),
                         ALIVE,
                         f"{each.name} is {each.service.value} on {bus!r}",
                     )
+
+    async def _wait_in_service(self, latest_s: float) -> None:
+        """Wait until everything has been in service for `STEADY_S`, or until `latest_s`."""
+        tree = self.bench.tree
+        since_s = trio.current_time()
+        while (now_s := trio.current_time()) < min(latest_s, since_s + STEADY_S):
+            down = _buses_below(tree.spec, self.bench.invariants.gave_up)
+            buses = [bus for bus in tree.status() if bus.name not in down]
+            if not all(_serves(each) for bus in buses for each in bus.instruments):
+                since_s = now_s + LOOK_S
+            await trio.sleep(LOOK_S)
 
     async def _check_tickets(self) -> None:
         """Expect that nobody waits for ever, and that what was taken back was not sent."""
@@ -468,6 +486,10 @@ def _rows(path: Path) -> int:
     with closing(sqlite3.connect(path)) as database:
         (count,) = database.execute("SELECT count(*) FROM samples").fetchone()
         return int(count)
+
+
+def _serves(status: InstrumentStatus) -> bool:
+    return status.service is Service.IN_SERVICE and status.retry_after_s is None
 
 
 def _buses_below(spec: TreeSpec, supervisors: Collection[str]) -> set[str]:

@@ -149,6 +149,7 @@ class _Place:
         named: Whether somebody was told that it could not be driven safe.
     """
 
+    name: str
     bus: str
     firsts: frozenset[bytes]
     safe_requests: tuple[bytes, ...]
@@ -272,7 +273,9 @@ class Invariants:
             if setting.limits.is_hazardous(value)
         }
         safe = tuple(plan.exchange.request for plan in instrument.safe_plans())
-        place = _Place(instrument.bus.name, frozenset(firsts), safe, frozenset(hazards))
+        place = _Place(
+            instrument.name, instrument.bus.name, frozenset(firsts), safe, frozenset(hazards)
+        )
         self._places[instrument.name] = place
         self._on[place.bus].append(place)
 
@@ -369,9 +372,9 @@ class Invariants:
                 IDENTITY_FIRST,
                 f"{bus} was asked {asked!r} as soon as it was open",
             )
-        for name, place in self._places.items():
-            if place.bus == bus and asked in place.hazards:
-                self._hazard(name, place, asked, at_s)
+        for place in self._on[bus]:
+            if asked in place.hazards:
+                self._hazard(place.name, place, asked, at_s)
 
     def see_batch(self, batch: Batch, at_s: float, *, calm: bool) -> None:
         """Take a batch of the journal; `calm` says that nothing has kept it from its disk."""

@@ -33,11 +33,14 @@ class JumpingClock(trio.abc.Clock):
     What Trio's own virtual clock does, in half the time: it needs no pass of the event loop
     to find out that all tasks wait, and no look at the real clock. And who only waits for
     time needs no cancel scope.
+
+    Attributes:
+        now_s: The virtual time, in seconds.
     """
 
     def __init__(self) -> None:
         """Start at 0 s."""
-        self._now_s = 0.0
+        self.now_s = 0.0
         # What is called when, in order.
         self._alarms: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
@@ -45,14 +48,14 @@ class JumpingClock(trio.abc.Clock):
 
     def __repr__(self) -> str:
         """Return the time."""
-        return f"<JumpingClock {self._now_s:.6f} s>"
+        return f"<JumpingClock {self.now_s:.6f} s>"
 
     def start_clock(self) -> None:
         """Do nothing: time starts with the clock."""
 
     def current_time(self) -> float:
         """Return the virtual time, in seconds."""
-        return self._now_s
+        return self.now_s
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Jump to `deadline` or to what comes before; wait for no real time.
@@ -65,8 +68,8 @@ class JumpingClock(trio.abc.Clock):
         next_s = min(deadline, alarms[0][0]) if alarms else deadline
         if next_s == math.inf:
             return math.inf
-        self._now_s = max(self._now_s, next_s)
-        while alarms and alarms[0][0] <= self._now_s:
+        self.now_s = max(self.now_s, next_s)
+        while alarms and alarms[0][0] <= self.now_s:
             heappop(alarms)[2]()
         return 0.0
 
@@ -78,7 +81,7 @@ class JumpingClock(trio.abc.Clock):
         """Move time forwards by hand, as Trio's own virtual clock lets tests do."""
         if seconds < 0.0:
             raise ValueError(f"time cannot go back by {-seconds:g} s")
-        self._now_s += seconds
+        self.now_s += seconds
 
 
 _PROCESSES: Final = frozenset({

@@ -488,31 +488,34 @@ class _Trace:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         # What is not in the hash yet.
-        self._lines: list[str] = []
+        self._lines: list[tuple[int, str]] = []
         self._instant_ns = 0
         self._at_once = 0
         self._last: deque[tuple[int, str]] = deque(maxlen=TRACE_KEPT)
 
     @property
     def last(self) -> Sequence[str]:
-        return [f"{at_ns / 1e9:.6f} {text}" for at_ns, text in self._last]
+        last = deque([*self._last, *self._lines], maxlen=TRACE_KEPT)
+        return [f"{at_ns / 1e9:.6f} {text}" for at_ns, text in last]
 
     def add(self, at_ns: int, text: str) -> None:
         lines = self._lines
-        lines.append(f"{at_ns} {text}\n")
+        lines.append((at_ns, text))
         if len(lines) >= HASHED_TOGETHER:
             self._flush()
-        self._last.append((at_ns, text))
         if at_ns != self._instant_ns:
             self._instant_ns = at_ns
             self._at_once = 0
         self._at_once += 1
-        if self._at_once % STANDSTILL == 0:
+        if self._at_once >= STANDSTILL:
+            self._at_once = 0
             raise _StandstillError
 
     def _flush(self) -> None:
-        self._hash.update("".join(self._lines).encode())
-        self._lines.clear()
+        lines = self._lines
+        self._hash.update("".join([f"{at_ns} {text}\n" for at_ns, text in lines]).encode())
+        self._last.extend(lines[-TRACE_KEPT:])
+        lines.clear()
 
     def digest(self) -> str:
         self._flush()
@@ -521,7 +524,7 @@ class _Trace:
 
 def _text(event: Event) -> str:
     """Return an event in one line; the most frequent one without the cost of its repr."""
-    if isinstance(event, CommandMoved):
+    if type(event) is CommandMoved:
         cause = "" if event.cause is None else f" {event.cause.value}"
         reply = f" {event.reply!r}" if event.reply else ""
         state = _STATES[event.state]

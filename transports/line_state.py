@@ -25,6 +25,9 @@ class LineState(Enum):
     WAITING = auto()
     STALE = auto()
 
+    # Looked up for every step: the name needs no hash of its own.
+    __hash__ = object.__hash__
+
 
 class LineEvent(Enum):
     """What can happen to a line."""
@@ -36,6 +39,9 @@ class LineEvent(Enum):
     FENCED = auto()
     RESYNCED = auto()
     CLOSE = auto()
+
+    # Looked up for every step: the name needs no hash of its own.
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: Final[Mapping[tuple[LineState, LineEvent], LineState]] = {

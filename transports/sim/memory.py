@@ -120,7 +120,7 @@ class MemoryStream:
     def write_nowait(self, data: bytes) -> int:
         """Hand over all of `data`."""
         self._check()
-        self._wire.add(self._line.receive(data, trio.current_time()))
+        self._wire.add(self._line.receive(data, self._clock.now_s()))
         return len(data)
 
     async def wait_writable(self) -> None:
@@ -130,14 +130,14 @@ class MemoryStream:
     def read_nowait(self) -> bytes:
         """Return what has arrived, or b"" when nothing has."""
         self._check()
-        return self._wire.take(trio.current_time())
+        return self._wire.take(self._clock.now_s())
 
     async def wait_readable(self) -> None:
         """Wait until bytes have arrived or the far end went away."""
         waited = False
         while not (self._cut or self.closed):
             due_s = self._wire.next_due_s()
-            if due_s is not None and due_s <= trio.current_time():
+            if due_s is not None and due_s <= self._clock.now_s():
                 break
             waited = True
             if due_s is None:
@@ -152,7 +152,7 @@ class MemoryStream:
 
     def flush_input(self) -> None:
         """Discard unread input."""
-        self._wire.take(trio.current_time())
+        self._wire.take(self._clock.now_s())
 
     def count_errors(self, counters: LineCounters) -> None:
         """Count nothing: a simulated line has no driver."""
