@@ -438,7 +438,7 @@ class Bus:
             member = self._intake.members[name]
             self._trip(member, reason, passing=passing)
             if member.safe_reason is not None:
-                member.safe_due = True
+                self._dispatch.safety.require_now(member)
                 waiting[name] = member.safe_told
                 self._dispatch.hurry(member)
         errors: dict[str, str | None] = dict.fromkeys(names)

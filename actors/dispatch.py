@@ -190,16 +190,15 @@ class Dispatch:
 
     async def _step_in_turn(self) -> None:
         """Probe, go on with something, begin something, or wait: whose turn it is."""
-        now_s = trio.current_time()
         # Probing and serving take turns, so that neither starves the other; so do those who
         # go on with something and those who begin.
-        if self.upkeep.next_probe_s <= now_s and not self._probed_last:
+        if not self._probed_last and self.upkeep.probe_due:
             self._probed_last = True
             await self._do(self.upkeep.next_probed(), self.upkeep.probe)
             return
         self._probed_last = False
         if self._engagements and not self._continued_last:
-            member_due = self._engagements.due(now_s)
+            member_due = self._engagements.due(trio.current_time())
             if member_due is not None:
                 self._continued_last = True
                 await self._do(member_due, self._continue)

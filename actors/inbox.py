@@ -1,4 +1,4 @@
-"""What waits to be worked on: a bounded, prioritised store with a channel as its bell.
+"""What waits to be worked on: a bounded, prioritised store and a bell.
 
 Rules:
 1. A lane is first in, first out within a priority, and holds at most `bound` messages;
@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -119,7 +119,7 @@ class Lane(Generic[M]):
 class Inbox(Generic[M]):
     """All lanes of one actor."""
 
-    __slots__ = ("_asleep", "_bell", "_door", "_emergencies", "_lanes", "_rung", "_turns")
+    __slots__ = ("_asleep", "_emergencies", "_lanes", "_rung", "_turns")
 
     def __init__(self) -> None:
         """Make an inbox without lanes."""
@@ -127,9 +127,8 @@ class Inbox(Generic[M]):
         # Lanes that hold messages, in the order of their turns.
         self._turns: list[Lane[M]] = []
         self._emergencies = 0
-        self._bell, self._door = trio.open_memory_channel[None](1)
-        # Whether the actor waits at the door, as far as is known.
-        self._asleep = False
+        # The actor's task while it waits.
+        self._asleep: trio.lowlevel.Task | None = None
         # Whether somebody rang since the actor last went there.
         self._rung = False
 
@@ -277,23 +276,26 @@ class Inbox(Generic[M]):
 
     def ring(self) -> None:
         """Wake the actor, though nothing was put."""
-        if not self._asleep:
+        asleep = self._asleep
+        if asleep is None:
             self._rung = True
-            return
-        self._asleep = False
-        try:  # noqa: SIM105 - `suppress` would cost each message more than all else here
-            self._bell.send_nowait(None)
-        except trio.WouldBlock:
-            pass  # a ring from before the actor was cancelled waits there already
+        else:
+            self._asleep = None
+            trio.lowlevel.reschedule(asleep)
 
-    def wait(self) -> Awaitable[None]:
+    async def wait(self) -> None:
         """Wait until something is put or the bell is rung."""
         if self._rung:
             # A ring from before the last look at the store says nothing new.
             self._rung = False
-            return trio.lowlevel.checkpoint()  # noqa: ASYNC105 - the caller awaits it
-        self._asleep = True
-        return self._door.receive()
+            await trio.lowlevel.checkpoint()
+        else:
+            self._asleep = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._asleep = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def _next_urgent(self) -> Lane[M] | None:
         return next(

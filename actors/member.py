@@ -205,8 +205,7 @@ class Member:
         unrestored: Whether it was away, and its settings were not written again since.
         touched: Whether it may have left its safe state since it was last driven there.
         safe_reason: Why it must be driven safe, while that is still owed.
-        safe_due: Whether to try that now, whatever the breaker says.
-        safe_tries: How often that was tried since it was due.
+        safe_tries: How often that was tried since it was owed.
         safe_told: Where whoever waits is told how trying went: why not, or None.
         engagement: What has its lane while it is not on the line, or None.
         left_running: What stops an operation that it may be busy with, or None.
@@ -232,7 +231,6 @@ class Member:
     unrestored: bool = False
     touched: bool = True
     safe_reason: str | None = None
-    safe_due: bool = False
     safe_tries: int = 0
     safe_told: ReplyChannel[str | None] = field(factory=ReplyChannel[str | None])
     engagement: Engagement | None = None

@@ -25,28 +25,33 @@ class Safety:
         self._intake = intake
         self._exchanges = exchanges
         self._events = intake.events
+        # For whom that is to be tried now, whatever their breakers say.
+        self._due: dict[Member, None] = {}
 
     def next_unsafe(self) -> Member | None:
         """Return an instrument that has to be driven safe now."""
-        members = self._intake.members.values()
-        due = [each for each in members if each.safe_due and not each.lane.busy]
-        if not due:
+        if not self._due:
             return None
+        members = self._intake.members.values()
         # One that hangs waits for its next try until everybody has had one.
-        return min(due, key=lambda each: (each.safe_tries, each.service is not Service.IN_SERVICE))
+        return min(
+            (each for each in members if each in self._due and not each.lane.busy),
+            key=lambda each: (each.safe_tries, each.service is not Service.IN_SERVICE),
+            default=None,
+        )
 
     def others_unsafe(self, member: Member) -> bool:
         """Return whether others have not had their first try to be driven safe."""
-        return any(
-            each.safe_due and not each.safe_tries
-            for each in self._intake.members.values()
-            if each is not member
-        )
+        return any(not each.safe_tries for each in self._due if each is not member)
 
     def require(self, member: Member, reason: str) -> None:
         """Note that an instrument has to be driven safe."""
         if self.owe(member, reason):
-            member.safe_due = True
+            self.require_now(member)
+
+    def require_now(self, member: Member) -> None:
+        """Have what is owed tried now, whatever the breakers say."""
+        self._due[member] = None
 
     def require_again(self, member: Member) -> None:
         """Note that a tripped instrument may have left its safe state."""
@@ -82,16 +87,17 @@ class Safety:
                 member.intend(plan)
         if refused is not None:
             raise refused
-        reason, member.safe_reason, member.safe_due = member.safe_reason, None, False
+        reason, member.safe_reason = member.safe_reason, None
+        self._due.pop(member, None)
         member.touched = False
         member.safe_told.send(None)
         self._events.publish(SafeStateReached(instrument=member.name, reason=reason or ""))
 
     def note_unsafe(self, member: Member, error: str) -> None:
         """Tell who waits that an instrument could not be driven safe yet."""
-        if member.safe_reason is None or not member.safe_due:
+        if member.safe_reason is None or member not in self._due:
             return
-        member.safe_due = False
+        del self._due[member]
         told, member.safe_told = member.safe_told, ReplyChannel()
         told.send(error)
         self._events.publish(

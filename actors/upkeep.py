@@ -79,6 +79,11 @@ class Upkeep:
         self._safety = safety
         self._events: Events = intake.events
 
+    @property
+    def probe_due(self) -> bool:
+        """Whether an instrument is to be identified now."""
+        return self.next_probe_s != math.inf and self.next_probe_s <= trio.current_time()
+
     def note_answer(self, member: Member, epochs: tuple[int, int]) -> None:
         """Note that an instrument answered an exchange of these epochs."""
         member.answered = True

@@ -233,22 +233,18 @@ class StreamTransport:
         sent_s = self._note_sent(LineEvent.SENT)
         self._counters.exchanges += 1
         try:
-            frame = await self._converse(stream, exchange, sent_s)
+            self._heard = b""
+            taken = stream.write_nowait(exchange.request)
+            if taken < len(exchange.request):
+                await self._send_rest(stream, exchange.request, taken)
+                sent_s = self._last_sent_s = trio.current_time()
+            frame = await self._receive(stream, exchange, sent_s)
         except BaseException as why:
             await self._abandon(exchange, why)
             raise
         received_ns = clock.mono_ns()
         self._note_completed()
         return Reply(frame, sent_ns, received_ns)
-
-    async def _converse(self, stream: ByteStream, exchange: Exchange, sent_s: float) -> bytes:
-        """Hand over the request and return its reply."""
-        self._heard = b""
-        taken = stream.write_nowait(exchange.request)
-        if taken < len(exchange.request):
-            await self._send_rest(stream, exchange.request, taken)
-            sent_s = self._last_sent_s = trio.current_time()
-        return await self._receive(stream, exchange, sent_s)
 
     async def resync(self, fence: Exchange | None = None) -> None:
         """Bring a stale line back into step, as the profile says. See `Transport.resync`."""
@@ -316,13 +312,10 @@ class StreamTransport:
                 await stream.aclose()
 
     def _ready_stream(self) -> ByteStream:
-        match self._state:
-            case LineState.WAITING:
-                raise LineBusyError("another exchange is in flight", address=self.key)
-            case LineState.STALE:
-                raise LineStaleError("an abandoned exchange owes its reply", address=self.key)
-            case LineState.READY | LineState.CLOSED:
-                pass
+        if self._state is LineState.WAITING:
+            raise LineBusyError("another exchange is in flight", address=self.key)
+        if self._state is LineState.STALE:
+            raise LineStaleError("an abandoned exchange owes its reply", address=self.key)
         return self._open_stream()
 
     def _open_stream(self) -> ByteStream:
@@ -424,10 +417,11 @@ class StreamTransport:
         return b"\n".join(frames)
 
     async def _next_frame(self, stream: ByteStream) -> bytes:
-        while (frame := self._framer.next_frame()) is None:
+        framer = self._framer
+        while (frame := framer.next_frame()) is None:
             await stream.wait_readable()
             self._heard = stream.read_nowait()
-            self._framer.feed(self._heard)
+            framer.feed(self._heard)
         return frame
 
     async def _abandon(self, exchange: Exchange, why: BaseException) -> None:
