@@ -451,15 +451,35 @@ class Instrument(ABC):
         confirm = confirm or priority is Priority.EMERGENCY
         urgent = priority is Priority.EMERGENCY
         plan = self.plan(directive, instance=instance, confirm=confirm, whatever=urgent)
+        return await self.ask_plan(plan, priority=priority)
+
+    async def ask_plan(self, plan: Plan[T], *, priority: Priority = Priority.NORMAL) -> T:
+        """Carry out a plan and return its value: for what a driver declares no directive for.
+
+        Cancelling is as for `ask`.
+
+        Raises:
+            RefusedError: It was not accepted.
+            CommandError: It was, and failed.
+        """
         ticket = await self.bus.submit(self, plan, priority=priority, watch_deadline=False)
+        return await self.finish(ticket)
+
+    async def finish(self, ticket: Ticket[T]) -> T:
+        """Wait for a command and return what it gave; cancelling takes it back.
+
+        Raises:
+            CommandError: It failed.
+        """
         try:
-            outcome: Outcome[Any] = await ticket.outcome()
+            outcome: Outcome[T] = await ticket.outcome()
         except BaseException:
             ticket.withdraw()
             raise
         if outcome.error is not None:
             raise outcome.error
-        return outcome.value
+        value: Any = outcome.value
+        return value  # type: ignore[no-any-return]  # it is there: there was no error
 
     def plan(
         self,

@@ -18,6 +18,7 @@ from actors.instruments.alicat import (
 from actors.instruments.red_pitaya import RedPitaya
 from actors.instruments.scpi import (
     Multimeter,
+    Oscilloscope,
     PowerSupply,
     ScpiInstrument,
     SignalGenerator,
@@ -42,6 +43,7 @@ BUILT_IN: Final[Mapping[str, type[Instrument]]] = {
     "scpi": ScpiInstrument,
     "scpi.power_supply": PowerSupply,
     "scpi.multimeter": Multimeter,
+    "scpi.oscilloscope": Oscilloscope,
     "scpi.signal_generator": SignalGenerator,
     "scpi.temperature_controller": TemperatureController,
     "watlow": EzZoneStandardBus,

@@ -32,6 +32,7 @@ PURE_FILES = (
     "actors/validation.py",
     "actors/wear.py",
     "actors/instruments/**/frames.py",
+    "actors/instruments/**/blocks.py",
     "actors/instruments/**/model*.py",
     "actors/instruments/**/models/*.py",
 )

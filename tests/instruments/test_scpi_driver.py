@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import trio
@@ -16,7 +14,6 @@ from actors import (
     CommandError,
     Identity,
     IdentityMismatch,
-    Instrument,
     InstrumentQuarantined,
     MemberPolicy,
     Priority,
@@ -33,23 +30,9 @@ from actors.instruments.scpi.models import (
     TemperatureControllerModel,
 )
 from tests.actors.bench import PLAIN, STEADY, Bench, Parts, bench_running
-from transports import TCP, DeviceModel
+from transports import TCP
 
-I = TypeVar("I", bound=Instrument)  # noqa: E741 - an instrument
-
-
-@asynccontextmanager
-async def on_line(
-    driver: type[I], model: DeviceModel, parts: Parts | None = None, name: str = "psu"
-) -> AsyncGenerator[tuple[I, Bench]]:
-    """Put an instrument on a simulated line and wait until it is in service."""
-    bench = Bench(model, [], parts or Parts())
-    instrument = driver(name, bench.bus)
-    bench.bus.attach(instrument, bench.parts.policy)
-    async with bench_running(bench):
-        await bench.in_service()
-        bench.line.requests.clear()
-        yield instrument, bench
+from .line import on_line
 
 
 class Plain(ScpiInstrument):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, TypeVar, cast
 from attrs import evolve
 
 from actors.bus import Bus
-from actors.command import Outcome, Plan
+from actors.command import Plan
 from actors.errors import RefusedError
 from actors.faults import Cause
 from actors.instrument import Directive, Instrument
@@ -119,32 +119,6 @@ class Module(Instrument):
     def call(self, name: str, arguments: Mapping[str, Any], within_s: float = WITHIN_S) -> Exchange:
         """Return the exchange that makes a call."""
         return call(name, arguments, self.unit, max(within_s, self.timeout_s or 0.0))
-
-    async def ask_plan(self, plan: Plan[T]) -> T:
-        """Carry out a plan and return its value.
-
-        Raises:
-            RefusedError: It was not accepted.
-            CommandError: It was, and failed.
-        """
-        ticket = await self.bus.submit(self, plan)
-        return await self.finish(ticket)
-
-    async def finish(self, ticket: Ticket[T]) -> T:
-        """Return what a command gave; cancelling takes it back.
-
-        Raises:
-            CommandError: It failed.
-        """
-        try:
-            outcome: Outcome[T] = await ticket.outcome()
-        except BaseException:
-            ticket.withdraw()
-            raise
-        if outcome.error is not None:
-            raise outcome.error
-        value: Any = outcome.value
-        return value  # type: ignore[no-any-return]  # it is there: there was no error
 
     def quick(
         self,

@@ -66,9 +66,13 @@ _CONDITION: Final = "STAT:QUES:COND"
 class ScpiInstrument(Instrument):
     """The base of SCPI drivers: declare settings and readings by their headers.
 
+    A header takes the number of its channel where it has `{}`. The header of a reading or an
+    action may be followed by an argument, such as `MEAS:VPP CHAN{}`.
+
     Every write carries a query of the error queue, so that one exchange says whether the
     instrument took it. Class attributes beside those of `Instrument`:
 
+        channels: How many channels the headers with `{}` stand for.
         check_errors: Whether writes do so; False for instruments without an error queue.
         acknowledge: What tells that a write was carried out, where its declaration does not
             say.
@@ -87,6 +91,7 @@ class ScpiInstrument(Instrument):
     recognised_at: ClassVar[Sequence[SerialSettings]] = tuple(
         SerialSettings(baudrate=each) for each in (9_600, 115_200, 19_200, 57_600, 38_400)
     )
+    channels: ClassVar[int] = 1
     check_errors: ClassVar[bool] = True
     acknowledge: ClassVar[Acknowledge] = Acknowledge.REPLY
     completion: ClassVar[Acknowledge] = Acknowledge.STATUS_BYTE
@@ -95,16 +100,22 @@ class ScpiInstrument(Instrument):
     faults: ClassVar[Mapping[int, FaultClass]] = {}
     conditions: ClassVar[Mapping[int, FaultClass]] = {}
 
+    @classmethod
+    def instances_of(cls, parameter: Parameter[Any]) -> int:
+        """Return how many channels there are, where the header names one."""
+        return cls.channels if "{}" in parameter.header else 1
+
     def encode(self, directive: Directive[Any], instance: int = 1) -> Exchange:
-        """Return the line that carries out `directive`; headers name their channel."""
-        del instance
+        """Return the line that carries out `directive`."""
         match directive:
-            case Assignment(setting, value):
-                return self._write(directive, setting.header, value)
+            case Assignment(setting, value, instance):
+                return self._write(directive, setting.header.format(instance), value)
             case Action(header=header):
-                return self._write(directive, header, None)
+                header, _, argument = header.partition(" ")
+                return self._write(directive, header, argument or None)
             case Parameter(header=header):
-                return self._query(header)
+                header, _, argument = header.format(instance).partition(" ")
+                return self._query(header, argument=argument)
 
     def decode(self, parameter: Parameter[T], raw: bytes) -> T | None:
         """Return the value in a reply, by the parameter's type."""
@@ -227,8 +238,11 @@ class ScpiInstrument(Instrument):
         request = set_command(header, value, check_errors=self.check_errors)
         return Exchange(request, self.unit, self._within_s if self.check_errors else None)
 
-    def _query(self, header: str, accepts: Callable[[bytes], bool] | None = None) -> Exchange:
-        return Exchange(query(header), self.unit, self._within_s, accepts)
+    def _query(
+        self, header: str, accepts: Callable[[bytes], bool] | None = None, *, argument: str = ""
+    ) -> Exchange:
+        request = query(header, argument=argument)
+        return Exchange(request, self.unit, self._within_s, accepts)
 
     def _write(self, directive: Directive[Any], header: str, value: Any) -> Exchange:
         how = self._acknowledged(directive)

@@ -103,14 +103,17 @@ def encode_value(value: float | bool | str) -> str:
     return repr(float(value))
 
 
-def query(*headers: str) -> bytes:
+def query(*headers: str, argument: str = "") -> bytes:
     """Write the questions for `headers`, given without their question marks, in one line.
 
+    What follows the question mark of the first one is its `argument`.
+
     Raises:
-        ValueError: A header is not one SCPI can read.
+        ValueError: A header is not one SCPI can read, or the argument is not one argument.
     """
     first, *others = headers
-    text = f"{_checked(first)}?" + "".join(f";{_from_root(each)}?" for each in others)
+    asked = f"{_checked(first)}?" + (f" {encode_value(argument)}" if argument else "")
+    text = asked + "".join(f";{_from_root(each)}?" for each in others)
     return f"{text}\n".encode("ascii")
 
 

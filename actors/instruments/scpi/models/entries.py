@@ -26,11 +26,12 @@ ERROR_TEXTS: Final[Mapping[int, str]] = {
     -221: "Settings conflict",
     -222: "Data out of range",
     -224: "Illegal parameter value",
+    -230: "Data corrupt or stale",
     -350: "Queue overflow",
     -363: "Input buffer overrun",
 }
 
-_NODE: Final = re.compile(r"(\[)?:?([A-Z]+)([a-z]*):?(\])?")
+_NODE: Final = re.compile(r"(\[)?:?([A-Z]+)([a-z]*)(\d*):?(\])?")
 _NUMBER: Final = re.compile(
     r"([+-]?(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)\s*([A-Z/]*)", re.ASCII | re.IGNORECASE
 )
@@ -61,13 +62,15 @@ def compile_header(header: str) -> re.Pattern[str]:
     """Return what matches every spelling of a header, each node led by a colon.
 
     A node may carry the channel number 1, as `OUTPut1` does on instruments with one
-    channel. Common commands such as `*IDN` are themselves.
+    channel; one that is declared with another number must carry that. Common commands such as
+    `*IDN` are themselves.
     """
     if header.startswith("*"):
         return re.compile(re.escape(header))
     pattern = ""
-    for opening, short, rest, _closing in _NODE.findall(header):
-        node = f":{short}(?:{rest.upper()})?1?" if rest else f":{short}1?"
+    for opening, short, rest, number, _closing in _NODE.findall(header):
+        channel = number if number not in ("", "1") else "1?"
+        node = f":{short}(?:{rest.upper()})?{channel}" if rest else f":{short}{channel}"
         pattern += f"(?:{node})?" if opening else node
     return re.compile(pattern, re.IGNORECASE)
 
@@ -128,6 +131,18 @@ class Query(Entry):
         """Return what `read` returns."""
         expect_at_most(arguments, 0)
         return format_value(self._read())
+
+
+class About(Entry):
+    """A question about something that it names."""
+
+    def __init__(self, header: str, read: Callable[[str], float | bool | str]) -> None:
+        super().__init__(header)
+        self._read = read
+
+    def answer(self, arguments: Sequence[str]) -> str:
+        """Return what `read` returns for it."""
+        return format_value(self._read(expect_one(arguments).upper()))
 
 
 class Action(Entry):
@@ -247,34 +262,37 @@ class Switch(Entry):
 
 
 class Choice(Entry):
-    """One of several names, sent and answered in quotes.
+    """One of several names, sent and answered in quotes, or as a word.
 
     Attributes:
         value: The name chosen, in the short form.
     """
 
-    def __init__(self, header: str, options: Mapping[str, str]) -> None:
+    def __init__(self, header: str, options: Mapping[str, str], *, quoted: bool = True) -> None:
         """Declare the options: short form to the header notation of every spelling."""
         super().__init__(header)
         self._options = {name: compile_header(notation) for name, notation in options.items()}
         self._default = next(iter(options))
+        self._quoted = quoted
         self.value = self._default
 
     def write(self, arguments: Sequence[str]) -> None:
         """Choose one; an unknown name changes nothing."""
         argument = expect_one(arguments)
-        if len(argument) < 2 or argument[0] not in "\"'" or argument[-1] != argument[0]:
-            raise RequestError(-151)
+        if self._quoted:
+            if len(argument) < 2 or argument[0] not in "\"'" or argument[-1] != argument[0]:
+                raise RequestError(-151)
+            argument = argument[1:-1].strip()
         for name, pattern in self._options.items():
-            if pattern.fullmatch(":" + argument[1:-1].strip()):
+            if pattern.fullmatch(":" + argument):
                 self.value = name
                 return
         raise RequestError(-224)
 
     def answer(self, arguments: Sequence[str]) -> str:
-        """Return the name in quotes."""
+        """Return the name, in quotes where it was sent so."""
         expect_at_most(arguments, 0)
-        return f'"{self.value}"'
+        return f'"{self.value}"' if self._quoted else self.value
 
     def restore(self) -> None:
         """Choose the first option."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
-from .entries import Action, Number, Query, RequestError, Switch
+from .activity import Activity
+from .entries import Action, Number, Query, Switch
 from .interpreter import ScpiModel
 
 # Bit of the operation condition register.
@@ -16,10 +15,6 @@ class SignalGeneratorModel(ScpiModel):
 
     A sweep takes `SWE:TIME` seconds of the device's own time, whoever asks meanwhile. It
     begins no other, and `ABOR` ends it where it is.
-
-    Attributes:
-        sweeps: How many sweeps were begun.
-        aborted_at_s: When a sweep was aborted last, or None.
     """
 
     def __init__(self, *, serial: str = "SIM-SG-1", idn: str | None = None) -> None:
@@ -28,12 +23,8 @@ class SignalGeneratorModel(ScpiModel):
         self._stop = Number("[SOURce:]FREQuency:STOP", low=1e3, high=1e9, default=2e6, unit="HZ")
         self._time = Number("[SOURce:]SWEep:TIME", low=1e-3, high=1e4, default=1.0, unit="S")
         self._output = Switch("OUTPut[:STATe]")
-        self._began_s = -math.inf
-        self._ends_s = -math.inf
         self._frequency_hz = self._start.value
-        self._sweeping = False
-        self.sweeps = 0
-        self.aborted_at_s: float | None = None
+        self._sweep = Activity()
         super().__init__(
             (
                 self._start,
@@ -49,9 +40,19 @@ class SignalGeneratorModel(ScpiModel):
         )
 
     @property
+    def sweeps(self) -> int:
+        """How many sweeps were begun."""
+        return self._sweep.begun
+
+    @property
+    def aborted_at_s(self) -> float | None:
+        """When a sweep was aborted last, or None."""
+        return self._sweep.aborted_at_s
+
+    @property
     def sweeping(self) -> bool:
         """Whether a sweep went on when it was last asked or told something."""
-        return self._sweeping
+        return self._sweep.running
 
     @property
     def output_on(self) -> bool:
@@ -61,46 +62,37 @@ class SignalGeneratorModel(ScpiModel):
     @property
     def fraction(self) -> float:
         """How much of the latest sweep is done, from 0 to 1."""
-        if not self._sweeping:
-            return 0.0 if self.sweeps == 0 else 1.0
-        return min(1.0, (self.device_s - self._began_s) / (self._ends_s - self._began_s))
+        return self._sweep.fraction(self.device_s)
 
     @property
     def frequency_hz(self) -> float:
         """The frequency now, in hertz."""
-        if not self._sweeping:
+        if not self.sweeping:
             return self._frequency_hz
         return self._start.value + self.fraction * (self._stop.value - self._start.value)
 
     def advance(self, now_s: float) -> None:
         """End the sweep when its time is over."""
-        if self._sweeping and now_s >= self._ends_s:
-            self._sweeping = False
+        if self._sweep.ended(now_s):
             self._frequency_hz = self._stop.value
 
     def pending(self) -> bool:
         """Return whether a sweep goes on."""
-        return self._sweeping
+        return self.sweeping
 
     def operation_condition(self) -> int:
         """Report a sweep."""
-        return SWEEPING if self._sweeping else 0
+        return SWEEPING if self.sweeping else 0
 
     def reset(self, now_s: float) -> None:
         """Cycle the power: no sweep, output off."""
-        self._sweeping = False
+        self._sweep.forget()
         super().reset(now_s)
 
     def _begin(self) -> None:
-        if self._sweeping:
-            raise RequestError(-213)
-        self.sweeps += 1
-        self._sweeping = True
-        self._began_s = self.device_s
-        self._ends_s = self.device_s + self._time.value
+        self._sweep.begin(self.device_s, self._time.value)
 
     def _abort(self) -> None:
-        if self._sweeping:
-            self._frequency_hz = self.frequency_hz
-            self._sweeping = False
-            self.aborted_at_s = self.device_s
+        frequency_hz = self.frequency_hz
+        if self._sweep.abort(self.device_s):
+            self._frequency_hz = frequency_hz

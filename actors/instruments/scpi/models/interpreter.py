@@ -163,7 +163,7 @@ class ScpiModel:
             line = self._run()
             if line:
                 delay_s = self.device_s - now_s
-                replies.append(SimReply(line.encode("ascii") + b"\n", delay_s))
+                replies.append(SimReply(line.encode("latin-1") + b"\n", delay_s))
         self._collect(rest)
         return replies
 

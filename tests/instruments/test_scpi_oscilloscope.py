@@ -1,0 +1,217 @@
+"""Oscilloscopes: what was connected is what is seen, and what broke is no waveform."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import numpy as np
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors import Cause, CommandError, CommandState, RefusedError
+from actors.faults import FOREIGN_REPLY, FRAMING, TIMEOUT
+from actors.instruments.scpi import Oscilloscope, OscilloscopeModel, Shape, Signal
+from actors.instruments.scpi.blocks import decode_block, last_error
+from actors.instruments.scpi.oscilloscope import decode_preamble
+
+from .line import on_line, on_real_line
+
+SINE = Signal(frequency_hz=1e3, amplitude_v=2.0, offset_v=0.5)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("order", ["big", "little"])
+async def test_the_waveform_is_the_signal(autojump_clock: MockClock, bits: int, order: str) -> None:
+    """Volts and seconds are right to a step of the converter, whatever travels."""
+
+    class Ordered(Oscilloscope):
+        byte_order = order  # type: ignore[assignment]  # a parameter of the test
+
+    async with on_line(Ordered, OscilloscopeModel(inputs=[SINE])) as (scope, bench):
+        await scope.trigger_level.set(1.0)
+        await scope.single()
+        seen = await scope.waveform(1, bits=8 if bits == 8 else 16)
+        assert seen.volts.dtype == seen.t_s.dtype == np.float64
+        assert (len(seen.volts), len(seen.t_s)) == (1000, 1000)
+        assert (seen.t_s[0], seen.t_s[-1]) == pytest.approx((-1e-3, 1e-3 - 2e-6))
+        assert seen.sample_rate_hz == pytest.approx(5e5)
+        assert not seen.clipped
+        # The trigger is where the sine goes through 1 V upwards.
+        begin = np.arcsin(0.25)
+        wanted = 0.5 + 2.0 * np.sin(begin + 2 * np.pi * 1e3 * seen.t_s)
+        step_v = 8.0 / 2**bits
+        assert np.max(np.abs(seen.volts - wanted)) <= 0.6 * step_v + 1e-3
+        assert ("WORD" in bench.sent()[-1]) == (bits == 16)
+
+
+async def test_channels_have_their_own_settings(autojump_clock: MockClock) -> None:
+    """A channel's scale, offset and coupling are its own; a measurement is of its signal."""
+    async with on_line(Oscilloscope, OscilloscopeModel(inputs=[SINE, SINE])) as (scope, bench):
+        await scope.displayed.set(True, instance=2)
+        await scope.coupling.set("AC", instance=2)
+        await scope.scale.set(0.8, instance=2)
+        assert bench.sent()[-1] == "CHAN2:SCAL 0.8;:SYST:ERR?"
+        assert await scope.scale.get(instance=1) == 1.0
+        assert await scope.mean.get(instance=1) == pytest.approx(0.5, abs=0.01)
+        assert await scope.mean.get(instance=2) == pytest.approx(0.0, abs=0.01)
+        assert await scope.peak_to_peak.get(instance=2) == pytest.approx(4.0, abs=0.01)
+        assert await scope.frequency.get(instance=2) == pytest.approx(1e3, rel=0.01)
+        assert await scope.mean.get(instance=3) is None  # it is not displayed
+        assert (await scope.waveform(2)).clipped is False
+        await scope.scale.set(0.1, instance=2)
+        seen = await scope.waveform(2)
+        assert seen.clipped
+        assert np.max(seen.volts) == pytest.approx(0.4, abs=1e-3)
+
+
+async def test_single_waits_for_its_trigger(autojump_clock: MockClock) -> None:
+    """No edge, no end: progress says that it waits; forced or aborted it ends."""
+    model = OscilloscopeModel(inputs=[Signal(shape=Shape.DC, offset_v=0.5)])
+    async with on_line(Oscilloscope, model) as (scope, bench):
+        await scope.trigger_mode.set("NORM")
+        ticket = await scope.single.submit()
+        await trio.sleep(1.0)
+        assert ticket.state is CommandState.ACKNOWLEDGED
+        async with aclosing(ticket.progress()) as progress:
+            assert (await anext(progress)).fraction == 0.0
+        # The edge comes at last.
+        model.inputs[0] = SINE
+        assert (await ticket.outcome()).ok
+        assert not model.running
+        assert model.acquisitions == 1
+        assert not any("*OPC?" in each for each in bench.sent())
+
+
+async def test_an_acquisition_is_stopped(autojump_clock: MockClock) -> None:
+    """Withdrawing one sends STOP, and what it caught is nothing."""
+    model = OscilloscopeModel(inputs=[Signal(shape=Shape.DC)])
+    async with on_line(Oscilloscope, model) as (scope, bench):
+        await scope.trigger_mode.set("NORM")
+        ticket = await scope.single.submit()
+        await trio.sleep(0.3)
+        ticket.withdraw()
+        assert (await ticket.outcome()).cause is Cause.WITHDRAWN
+        with pytest.raises(CommandError, match="-230") as failed:
+            await scope.waveform(1)
+        assert failed.value.cause is Cause.DEVICE
+        assert "STOP;:SYST:ERR?" in bench.sent()
+        assert not model.running
+
+
+async def test_run_and_stop(autojump_clock: MockClock) -> None:
+    """What was stopped stays; what runs is seen anew."""
+    model = OscilloscopeModel(inputs=[SINE], noise_v=0.05)
+    async with on_line(Oscilloscope, model) as (scope, _):
+        await scope.stop()
+        stopped = await scope.waveform()
+        model.inputs[0] = Signal(shape=Shape.SQUARE)
+        assert np.array_equal((await scope.waveform()).volts, stopped.volts)
+        await scope.run()
+        assert not np.array_equal((await scope.waveform()).volts, stopped.volts)
+
+
+async def test_averages_quieten_noise(autojump_clock: MockClock) -> None:
+    """The mean of 100 acquisitions has a tenth of the noise, and says so."""
+    model = OscilloscopeModel(inputs=[Signal(shape=Shape.DC)], noise_v=0.1)
+    async with on_line(Oscilloscope, model) as (scope, _):
+        noise_v: list[float] = []
+        await scope.averages.set(100)
+        for kind, averages in (("NORM", 1), ("AVER", 100)):
+            await scope.acquisition.set(kind)
+            await scope.single()
+            seen = await scope.waveform()
+            assert seen.averages == averages
+            noise_v.append(float(np.std(seen.volts)))
+        assert noise_v[0] / noise_v[1] == pytest.approx(10.0, rel=0.3)
+
+
+async def test_a_channel_that_is_not_there(autojump_clock: MockClock) -> None:
+    """Nothing is sent for a fifth channel; a dark one has nothing."""
+    async with on_line(Oscilloscope, OscilloscopeModel()) as (scope, bench):
+        with pytest.raises(RefusedError, match="no channel 5"):
+            await scope.waveform(5)
+        assert bench.sent() == []
+        with pytest.raises(CommandError, match="-230"):
+            await scope.waveform(4)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (b"#800001000" + b"x" * 40 + b"\n", TIMEOUT),  # the rest never comes
+        (b"#3abc" + b"x" * 40 + b"\n", FOREIGN_REPLY),
+        (b"+1.0,+2.0\n", FOREIGN_REPLY),
+        (b'#14abcd;0,0,2,1,1,0,0,1,0,0;+0,"No error"\n', None),
+        (b'#13abc;0,0,2,1,1,0,0,1,0,0;+0,"No error"\n', FRAMING),
+        (b'#14abcd;0,0,2,1,-1,0,0,1,0,0;+0,"No error"\n', FRAMING),
+        (b'#14abcd;0,0,2;+0,"No error"\n', FRAMING),
+        (b"#14abcd;0,0,2,1,1,0,0,1,0,0\n", FOREIGN_REPLY),
+    ],
+)
+async def test_broken_blocks_are_faults(
+    autojump_clock: MockClock, reply: bytes, kind: object
+) -> None:
+    """Truncated, garbled, without its preamble: a typed fault, and the next one is right."""
+    async with on_line(Oscilloscope, OscilloscopeModel(inputs=[SINE])) as (scope, bench):
+        bench.line.foreign(reply)
+        if kind is None:
+            assert len((await scope.waveform()).volts) == 2
+        else:
+            with pytest.raises(CommandError) as failed:
+                await scope.waveform()
+            assert failed.value.cause is Cause.TRANSPORT
+            assert failed.value.fault is not None
+            assert failed.value.fault.kind is kind
+        assert len((await scope.waveform()).volts) == 1000
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("points", [1000, 1_000_000])
+async def test_the_waveform_under_visa(points: int) -> None:
+    """Through PyVISA on a socket it is the same, two megabytes of it too."""
+    model = OscilloscopeModel(inputs=[SINE])
+    async with on_real_line(Oscilloscope, model, "visa") as (scope, _):
+        await scope.points.set(points)
+        await scope.single()
+        seen = await scope.waveform()
+        assert len(seen.volts) == points
+        assert np.ptp(seen.volts) == pytest.approx(4.0, abs=0.01)
+
+
+@pytest.mark.parametrize("frame", [b"", b"#", b"#1", b"#15abc", b"#0abc", b"#2 3abc", b"12", b"##"])
+def test_what_is_no_block(frame: bytes) -> None:
+    """Nothing but a whole block of definite length is taken for one."""
+    with pytest.raises(ValueError, match="expected"):
+        decode_block(frame, 0)
+
+
+def test_blocks_hold_anything() -> None:
+    """Line feeds, semicolons and marks are data; behind it are answers, texts whole."""
+    found = decode_block(b'#18\n;#1;"\r\n;1;-1,"a;b"', 2)
+    assert bytes(found.data) == b'\n;#1;"\r\n'
+    assert found.answers == [b"1", b'-1,"a;b"']
+    assert bytes(decode_block(b"#10", 0).data) == b""
+    with pytest.raises(ValueError, match="8 bytes"):
+        decode_block(b"#13abc", 0).reals()
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        (b'-230,"Data corrupt; or stale"', b'-230,"Data corrupt; or stale"'),
+        (b'1,2,3;-222,"x"', b'-222,"x"'),
+        (b'#13abc;-1,"x"', None),
+        (b"1.0;2.0", None),
+    ],
+)
+def test_errors_in_place_of_a_block(frame: bytes, error: bytes | None) -> None:
+    """An error where a block was asked for is found, and nothing else taken for one."""
+    assert last_error(frame) == error
+
+
+@pytest.mark.parametrize("answer", [b"", b"1,2", b"0,0,a,1,1,0,0,1,0,0", b"0,0,2,1,0,0,0,1,0,0"])
+def test_what_is_no_preamble(answer: bytes) -> None:
+    """Ten numbers with an interval above zero, or a ValueError."""
+    with pytest.raises(ValueError, match="expected"):
+        decode_preamble(answer)
