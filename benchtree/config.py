@@ -6,18 +6,15 @@ by itself, and what the tables say of one another.
 
 from __future__ import annotations
 
-import codecs
 import importlib
 import inspect
 import itertools
 import re
-import stat
 import sys
-import tomllib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeGuard, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import define, field, frozen
 
@@ -31,6 +28,7 @@ from transports import (
     parse_address,
 )
 
+from .document import is_table, parse_text, read_text
 from .drivers import UnknownDriverError, driver_names, find_driver
 from .lines import scheme_problem
 from .locate import KeyPath, line_of, locate, show_path
@@ -63,9 +61,6 @@ T = TypeVar("T")
 
 _NAME: Final = re.compile(r"[\w-]+")
 _NAME_SIZE: Final = 64
-_INTEGERS: Final = range(-(2**63), 2**63)
-_LONG_NUMBER: Final = re.compile(r"[0-9][0-9_]{4000,}")
-_TOML_PLACE: Final = re.compile(r"(?P<text>.*) \(at (?:line (?P<line>\d+), column \d+|end of .*)\)")
 
 
 @frozen
@@ -92,8 +87,8 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: It has mistakes; all of them are in the error.
     """
-    text = _read(path)
-    values = _parse(path, text)
+    text = read_text(path)
+    values = parse_text(path, text)
     lines = locate(text)
     reading = _Reading(values, path.resolve().parent)
     tree = reading.tree()
@@ -155,63 +150,6 @@ def check_simulation(config: Config) -> None:
             )
     if mistakes:
         raise ConfigError(mistakes)
-
-
-def _read(path: Path) -> str:
-    try:
-        # Reading from a pipe may never begin, and from a device never end.
-        if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a directory" if path.is_dir() else "a device, pipe or socket"
-            raise ConfigError([Mistake(path, None, "", f"cannot be read: it is {kind}, no file")])
-        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError([Mistake(path, None, "", f"cannot be read: {reason}")]) from error
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        wrong = f"the byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise ConfigError([Mistake(path, line, "", wrong)]) from error
-
-
-def _parse(path: Path, text: str) -> Mapping[str, object]:
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        place = _TOML_PLACE.fullmatch(str(error))
-        line = int(place["line"]) if place and place["line"] else max(1, len(text.splitlines()))
-        reason = place["text"] if place else str(error)
-        mistake = Mistake(path, line, "", f"this is not valid TOML: {reason}")
-        raise ConfigError([mistake]) from error
-    except RecursionError as error:
-        raise ConfigError([Mistake(path, 1, "", "it is nested too deeply")]) from error
-    except ValueError as error:
-        # The only one that is no TOMLDecodeError: Python reads no number of so many digits.
-        number = _LONG_NUMBER.search(text)
-        where = text.count("\n", 0, number.start()) + 1 if number else None
-        mistake = Mistake(path, where, "", "a whole number has too many digits")
-        raise ConfigError([mistake]) from error
-    too_long = list(_long_integers(values, ()))
-    if too_long:
-        lines = locate(text)
-        what = "is a whole number of more than 64 bits"
-        raise ConfigError(
-            [Mistake(path, line_of(lines, where), show_path(where), what) for where in too_long]
-        )
-    return values
-
-
-def _long_integers(value: object, path: KeyPath) -> Iterator[KeyPath]:
-    """Yield where the numbers are that no TOML file may have, and that floats cannot hold."""
-    if _is_table(value):
-        for key, each in value.items():
-            yield from _long_integers(each, (*path, key))
-    elif _is_list(value):
-        for index, each in enumerate(value):
-            yield from _long_integers(each, (*path, index))
-    elif isinstance(value, int) and value not in _INTEGERS:
-        yield path
 
 
 @define
@@ -310,11 +248,11 @@ class _Reading:
             for below, what in error.mistakes:
                 self._note((*path, *below), what)
             # The rest of the table is held against the others all the same.
-            return read_rest(value, kind, error) if _is_table(value) else None
+            return read_rest(value, kind, error) if is_table(value) else None
 
     def _section(self, name: str, kind: type[T]) -> dict[str, T | None]:
         section = self._values.get(name, {})
-        if not _is_table(section):
+        if not is_table(section):
             self._note((name,), f"must hold tables, as in [{name}.NAME], not {kind_of(section)}")
             return {}
         found: dict[str, T | None] = {}
@@ -707,14 +645,6 @@ class _Reading:
             who = device if dot else "no instrument"
             has = f"{who} has no parameter {parameter!r}" if dot else f"{who} has {parameter!r}"
             self._note(path, f"{has}; {suggest(parameter, known)}")
-
-
-def _is_table(value: object) -> TypeGuard[Mapping[str, object]]:
-    return isinstance(value, Mapping)
-
-
-def _is_list(value: object) -> TypeGuard[list[object]]:
-    return isinstance(value, list)
 
 
 def _most_instances(

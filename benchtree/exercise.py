@@ -151,6 +151,10 @@ class Exercise:
                 await self._command(instrument, random)
 
     async def _command(self, instrument: Instrument, random: Random) -> None:
+        with self.bench.caller(instrument.name):
+            await self._give(instrument, random)
+
+    async def _give(self, instrument: Instrument, random: Random) -> None:
         directive = _some_directive(instrument, random)
         priority = random.choice([Priority.HIGH, Priority.NORMAL, Priority.LOW])
         manner = random.random()

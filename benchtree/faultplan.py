@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from random import Random
-from typing import Final, TypeGuard, cast
+from typing import Final
 
-import cattrs
 from attrs import evolve, field, frozen, validators
 
+from .document import is_list, parse_text, read_text
+from .locate import KeyPath, line_of, locate, show_path
+from .mistakes import ConfigError, Mistake, suggest
 from .spec import TreeSpec
+from .tables import TableError, WrongError, read_table
 
 
 class FaultKind(Enum):
@@ -44,6 +47,8 @@ class FaultKind(Enum):
     """The bus's actor fails while it waits for its next reply."""
     CRASH_DECODING = "crash_decoding"
     """The bus's actor fails as it decodes its next value."""
+    CANCELLED = "cancelled"
+    """The next `count` callers of the bus's instruments are cancelled `by_s` seconds later."""
     LEASE_LOST = "lease_lost"
     """The leases on the bus's instruments are taken away."""
     CLOCK_STEP = "clock_step"
@@ -60,6 +65,50 @@ class FaultKind(Enum):
     """Every write to the journal finds no space, for `for_s` seconds; names nothing."""
 
 
+OF_SINKS: Final = (FaultKind.SLOW_SINK, FaultKind.FAILING_SINK, FaultKind.DISK_FULL)
+"""The faults that name a recording."""
+
+OF_JOURNAL: Final = (FaultKind.SLOW_JOURNAL, FaultKind.JOURNAL_FULL)
+"""The faults that meet the journal."""
+
+OF_REPLIES: Final = (
+    FaultKind.LATE,
+    FaultKind.LOST,
+    FaultKind.GARBLED,
+    FaultKind.TRUNCATED,
+    FaultKind.DUPLICATED,
+    FaultKind.FOREIGN,
+)
+"""The faults that meet single replies."""
+
+OF_UNITS: Final = (*OF_REPLIES, FaultKind.HANG)
+"""The faults that can concern one unit of several on a bus."""
+
+NAMELESS: Final = (FaultKind.CLOCK_STEP, *OF_JOURNAL)
+"""The faults that name nothing: there is one clock and one journal."""
+
+COUNTED: Final = (
+    *OF_REPLIES,
+    FaultKind.CRASH,
+    FaultKind.CRASH_WAITING,
+    FaultKind.CRASH_DECODING,
+    FaultKind.CANCELLED,
+)
+"""The faults that happen `count` times."""
+
+LASTING: Final = (
+    FaultKind.SLOW,
+    FaultKind.HANG,
+    FaultKind.UNPLUG,
+    *OF_SINKS,
+    *OF_JOURNAL,
+)
+"""The faults that last for `for_s`."""
+
+DELAYS: Final = (FaultKind.LATE, FaultKind.SLOW, FaultKind.SLOW_SINK, FaultKind.SLOW_JOURNAL)
+"""The faults that delay something by `by_s`."""
+
+
 @frozen(kw_only=True)
 class PlannedFault:
     """One thing that goes wrong.
@@ -72,7 +121,7 @@ class PlannedFault:
         unit: Which unit's replies or silence, where several share the bus; "" for all.
         for_s: How long, in seconds, for faults that last.
         by_s: By how much, in seconds, for delays and steps.
-        count: How many replies or crashes.
+        count: How many replies, crashes or callers.
     """
 
     at_s: float = field(validator=[validators.ge(0.0), validators.lt(math.inf)])
@@ -82,6 +131,78 @@ class PlannedFault:
     for_s: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(math.inf)])
     by_s: float = field(default=0.0, validator=[validators.gt(-math.inf), validators.lt(math.inf)])
     count: int = field(default=1, validator=validators.ge(1))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what the kind lacks, and what it has no use for."""
+        self._check_target()
+        self._check_for_s()
+        self._check_by_s()
+        if self.count != 1 and self.kind not in COUNTED:
+            raise self._idle("count", "it happens once")
+
+    def _check_target(self) -> None:
+        kind = self.kind
+        if kind in NAMELESS:
+            if self.target:
+                raise self._idle("target", "it names nothing")
+        elif not self.target:
+            what = "a recording" if kind in OF_SINKS else "a bus"
+            raise WrongError(f"is missing: {kind.value} names {what} as its target", ("target",))
+        if self.unit and kind not in OF_UNITS:
+            raise self._idle("unit", "it concerns all units alike")
+
+    def _check_for_s(self) -> None:
+        if self.kind in LASTING:
+            if self.for_s == 0.0:
+                raise self._lacking("for_s", "how long it lasts, in seconds")
+        elif self.for_s:
+            raise self._idle("for_s", "it does not last")
+
+    def _check_by_s(self) -> None:
+        kind, by_s = self.kind, self.by_s
+        if kind in DELAYS:
+            if by_s <= 0.0:
+                raise self._lacking("by_s", "the delay, in seconds")
+        elif kind is FaultKind.CLOCK_STEP:
+            if by_s == 0.0:
+                raise WrongError(
+                    "is missing or 0: clock_step needs by_s, how far the clock jumps, in "
+                    "seconds; backwards below 0",
+                    ("by_s",),
+                )
+        elif kind is FaultKind.CANCELLED:
+            if by_s < 0.0:
+                raise WrongError(
+                    f"is {by_s:g}; it must be 0 or more: how long a caller may wait, in seconds",
+                    ("by_s",),
+                )
+        elif by_s:
+            raise self._idle("by_s", "it delays nothing")
+
+    def _lacking(self, key: str, meaning: str) -> WrongError:
+        value: float = getattr(self, key)
+        wrong = f"is {value:g}" if value else "is missing or 0"
+        return WrongError(
+            f"{wrong}: {self.kind.value} needs {key} above 0, {meaning}",
+            (key,),
+        )
+
+    def _idle(self, key: str, why: str) -> WrongError:
+        value: object = getattr(self, key)
+        return WrongError(f"is {value!r}; leave {key} out: {self.kind.value}: {why}", (key,))
+
+    def misfit(self, tree: TreeSpec) -> tuple[str, str] | None:
+        """Return which key names nothing in `tree`, and what it could; None if all fits."""
+        known = targets(self.kind, tree)
+        if self.target not in known:
+            what = "recording" if self.kind in OF_SINKS else "bus"
+            return "target", f"no {what} is named {self.target!r}; {suggest(self.target, known)}"
+        if self.unit:
+            units = _units(self.target, tree)
+            if self.unit not in units:
+                right = suggest(self.unit, units) if units else "leave it out"
+                return "unit", f"no unit_id on {self.target} is {self.unit!r}; {right}"
+        return None
 
 
 @frozen(kw_only=True)
@@ -122,6 +243,7 @@ HEAVY: Final[Mapping[FaultKind, FaultRate]] = {
     FaultKind.SLOW_JOURNAL: FaultRate(per_hour=12, for_s=(1, 20), by_s=(0.01, 8.0)),
     FaultKind.JOURNAL_FULL: FaultRate(per_hour=12, for_s=(0.1, 20)),
     FaultKind.LEASE_LOST: FaultRate(per_hour=20),
+    FaultKind.CANCELLED: FaultRate(per_hour=60, by_s=(0.0, 0.02), count=(1, 3)),
 }
 """A bench at its worst: every line in trouble every minute."""
 
@@ -131,37 +253,6 @@ LEVELS: Final[Mapping[str, Mapping[FaultKind, FaultRate]]] = {
     "heavy": HEAVY,
 }
 """Ready-made rates by name."""
-
-OF_SINKS: Final = (FaultKind.SLOW_SINK, FaultKind.FAILING_SINK, FaultKind.DISK_FULL)
-"""The faults that name a recording."""
-
-OF_JOURNAL: Final = (FaultKind.SLOW_JOURNAL, FaultKind.JOURNAL_FULL)
-"""The faults that meet the journal."""
-
-OF_REPLIES: Final = (
-    FaultKind.LATE,
-    FaultKind.LOST,
-    FaultKind.GARBLED,
-    FaultKind.TRUNCATED,
-    FaultKind.DUPLICATED,
-    FaultKind.FOREIGN,
-)
-"""The faults that meet single replies."""
-
-OF_UNITS: Final = (*OF_REPLIES, FaultKind.HANG)
-"""The faults that can concern one unit of several on a bus."""
-
-
-def _number(value: object, wanted: type[float]) -> float:
-    """Take numbers alone: no text, and no fraction where a count is wanted."""
-    if isinstance(value, bool) or not isinstance(value, (int, wanted)):
-        raise TypeError(f"{value!r} is no {'number' if wanted is float else 'whole number'}")
-    return wanted(value)
-
-
-_CONVERTER: Final = cattrs.Converter(forbid_extra_keys=True)
-_CONVERTER.register_structure_hook(int, _number)
-_CONVERTER.register_structure_hook(float, _number)
 
 _ONE_UNIT: Final = 0.7
 """How often a fault that can concern one unit of a shared bus does."""
@@ -192,7 +283,7 @@ class FaultPlan:
         for kind, rate in rates.items():
             if rate.per_hour == 0.0:
                 continue
-            for target in _targets(kind, tree):
+            for target in targets(kind, tree):
                 at_s = random.expovariate(rate.per_hour / 3600)
                 while at_s < duration_s:
                     faults.append(
@@ -230,45 +321,59 @@ class FaultPlan:
         return "\n\n".join(tables) + ("\n" if tables else "")
 
     @classmethod
-    def from_toml(cls, text: str) -> FaultPlan:
-        """Read a plan.
+    def load(cls, path: Path, tree: TreeSpec | None = None) -> FaultPlan:
+        """Read a plan from a file, and hold it against `tree` if that is given.
 
         Raises:
-            ValueError: The text is no TOML, or a fault in it is not understood.
+            ConfigError: It has mistakes; all of them are in the error.
         """
-        document = tomllib.loads(text)
-        tables = document.pop("fault", [])
-        if document:
-            raise ValueError(f"{', '.join(document)}: a plan holds [[fault]] tables alone")
-        if not _are_tables(tables):
-            raise ValueError("fault: write each fault as a table of its own, below [[fault]]")
+        return cls.from_toml(read_text(path), file=path, tree=tree)
+
+    @classmethod
+    def from_toml(
+        cls, text: str, *, file: Path = Path("plan.toml"), tree: TreeSpec | None = None
+    ) -> FaultPlan:
+        """Read a plan, and hold it against `tree` if that is given; mistakes name `file`.
+
+        Raises:
+            ConfigError: It has mistakes; all of them are in the error.
+        """
+        values = parse_text(file, text)
+        wrong: list[tuple[KeyPath, str]] = [
+            ((key,), f"is not known; {suggest(key, ('fault',))}")
+            for key in values
+            if key != "fault"
+        ]
+        tables = values.get("fault", [])
+        if not is_list(tables):
+            wrong.append((("fault",), "each fault is a table of its own, below [[fault]]"))
+            tables = []
         faults: list[PlannedFault] = []
-        for number, table in enumerate(tables, start=1):
+        for index, table in enumerate(tables):
             try:
-                faults.append(_CONVERTER.structure(table, PlannedFault))
-            except cattrs.BaseValidationError as error:
-                kinds = ", ".join(each.value for each in FaultKind)
-                wrong = "; ".join(cattrs.transform_error(error, f"fault {number}", _say))
-                raise ValueError(f"{wrong}; each needs at_s and a kind among {kinds}") from error
+                fault = read_table(table, PlannedFault)
+            except TableError as error:
+                wrong += [(("fault", index, *below), what) for below, what in error.mistakes]
+                continue
+            misfit = None if tree is None else fault.misfit(tree)
+            if misfit is not None:
+                wrong.append((("fault", index, misfit[0]), misfit[1]))
+            faults.append(fault)
+        if wrong:
+            lines = locate(text)
+            raise ConfigError(
+                [
+                    Mistake(file, line_of(lines, where) or 1, show_path(where), what)
+                    for where, what in wrong
+                ]
+            )
         return cls(tuple(sorted(faults, key=lambda each: each.at_s)))
 
 
-def _are_tables(value: object) -> TypeGuard[list[dict[str, object]]]:
-    return isinstance(value, list) and all(
-        isinstance(each, dict) for each in cast("list[object]", value)
-    )
-
-
-def _say(error: BaseException, wanted: type | None) -> str:
-    """Return what is wrong with a value, and which value it is."""
-    if type(error) in (ValueError, TypeError):
-        return str(error.args[0])
-    return cattrs.v.format_exception(error, wanted)
-
-
-def _targets(kind: FaultKind, tree: TreeSpec) -> Sequence[str]:
+def targets(kind: FaultKind, tree: TreeSpec) -> Sequence[str]:
+    """Return what a kind of fault can name in a tree."""
     buses = [each.name for each in tree.buses]
-    if kind is FaultKind.CLOCK_STEP or kind in OF_JOURNAL:
+    if kind in NAMELESS:
         return ("",)
     if kind in OF_SINKS:
         return [each.name for each in tree.recordings]
@@ -277,8 +382,12 @@ def _targets(kind: FaultKind, tree: TreeSpec) -> Sequence[str]:
     return buses
 
 
+def _units(bus: str, tree: TreeSpec) -> list[str]:
+    return [each.unit_id for each in tree.instruments if each.bus == bus and each.unit_id]
+
+
 def _unit(kind: FaultKind, bus: str, tree: TreeSpec, random: Random) -> str:
-    units = [each.unit_id for each in tree.instruments if each.bus == bus and each.unit_id]
+    units = _units(bus, tree)
     if kind in OF_UNITS and len(units) > 1 and random.random() < _ONE_UNIT:
         return random.choice(units)
     return ""

@@ -18,7 +18,8 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from types import CodeType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeGuard
 
 import pytest
 
@@ -34,18 +35,17 @@ FAULTS_S: Final = 600.0
 
 VIOLATIONS_SHOWN: Final = 10
 
-
-class BenchFailedError(AssertionError):
-    """A simulated bench violated an invariant."""
+NUMBERS: Final = ("faults_for_s", "limit_s", "prompt_s")
+"""What the marker `bench` takes that is a number of seconds."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
     config.addinivalue_line(
         "markers",
-        "bench(tree, *, faults=None, faults_for_s=600, limit_s=86400): what the fixture `bench` "
-        "simulates: a file beside the test, a dict of the same tables, or a TreeSpec; faults "
-        "are 'light', 'heavy', a FaultPlan, or the file of one",
+        "bench(tree, *, faults=None, faults_for_s=600, limit_s=86400, prompt_s=120): what the "
+        "fixture `bench` simulates: a file beside the test, a dict of the same tables, or a "
+        "TreeSpec; faults are 'none', 'light', 'heavy', a FaultPlan, or the file of one",
     )
     config.addinivalue_line(
         "markers", "seeds(count): simulate the bench this often, each time with another seed"
@@ -55,6 +55,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test of each seed."""
     if FIXTURE in metafunc.fixturenames and inspect.iscoroutinefunction(metafunc.function):
+        asked = metafunc.definition.get_closest_marker("bench")
+        if asked is not None:
+            _check(asked, metafunc.definition.path.parent)
         marker = metafunc.definition.get_closest_marker("seeds")
         count = 1 if marker is None else _count(marker)
         metafunc.parametrize(FIXTURE, range(count), indirect=True, ids=_seed_id)
@@ -98,29 +101,38 @@ class _Simulated:
         self._test = test
 
     def __call__(self, **fixtures: Any) -> None:
-        __tracebackhide__ = True
         seed: int = fixtures.pop(FIXTURE)
         path = os.path.relpath(self._item.path, self._item.config.invocation_params.dir)
         test = self._item.nodeid.partition("::")[2]
         replay = f"replay it with: pytest {shlex.quote(f'{path}::{test}')}"
+        failure: BaseException | None = None
+        report: Report | None = None
         try:
             report = self._simulate(seed, fixtures)
-        except BaseException as error:
-            error.add_note(replay)
-            raise
-        if report.violations:
-            shown = [str(each) for each in report.violations[:VIOLATIONS_SHOWN]]
-            failure = BenchFailedError("\n".join(shown))
-            failure.add_note("\n".join([f"seed {seed}, the last of its trace:", *report.last]))
+        except BaseException as error:  # noqa: BLE001 - raised again below, without its way here
+            failure = error
+        if failure is not None:
+            said = _said(failure, replay)
+            if said is not None:
+                pytest.fail(said, pytrace=False)
+            __tracebackhide__ = True
             failure.add_note(replay)
-            raise failure
+            own = _from(failure.__traceback__, self._code)
+            raise failure.with_traceback(own or failure.__traceback__)
+        if report is not None and report.violations:
+            shown = [str(each) for each in report.violations[:VIOLATIONS_SHOWN]]
+            trace = [f"seed {seed}, the last of its trace:", *report.last]
+            pytest.fail("\n".join([*shown, *trace, replay]), pytrace=False)
+
+    @property
+    def _code(self) -> CodeType | None:
+        return getattr(inspect.unwrap(self._test), "__code__", None)
 
     def _simulate(self, seed: int, fixtures: Mapping[str, Any]) -> Report:
         from .simulate import simulate
 
         marker = self._item.get_closest_marker("bench")
-        options: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
-        given = marker.args[0] if marker is not None and marker.args else None
+        given, options = _arguments(marker)
         folder = self._item.path.parent
         tree = _tree_of(given, folder)
         faults = options.pop("faults", None)
@@ -149,12 +161,80 @@ class _Simulated:
             nursery.cancel_scope.cancel()
 
 
+def _from(traceback: TracebackType | None, code: CodeType | None) -> TracebackType | None:
+    """Return the part of a traceback from the frame that runs `code`."""
+    while traceback is not None and traceback.tb_frame.f_code is not code:
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _said(error: BaseException, replay: str) -> str | None:
+    """Return what an error says that needs no traceback; None for any other."""
+    from .mistakes import ConfigError
+    from .repeatable import SimulationError
+
+    match error:
+        case ConfigError():
+            return str(error)
+        case SimulationError():
+            notes: Sequence[str] = getattr(error, "__notes__", ())
+            return "\n".join([str(error), *notes, replay])
+        case _:
+            return None
+
+
+def _arguments(marker: pytest.Mark | None) -> tuple[Any, dict[str, Any]]:
+    """Return the tree that a marker `bench` gives, and its options."""
+    if marker is None:
+        return None, {}
+    options = dict(marker.kwargs)
+    return (marker.args[0] if marker.args else options.pop("tree", None)), options
+
+
+def _check(marker: pytest.Mark, folder: Path) -> None:
+    """Fail if a marker `bench` gives what is not understood."""
+    from .mistakes import suggest
+
+    if len(marker.args) + ("tree" in marker.kwargs) > 1:
+        _refuse("bench takes one tree; the rest is given by name, as in faults='heavy'")
+    _, options = _arguments(marker)
+    for name, value in options.items():
+        if name == "faults":
+            _check_faults(value, folder)
+        elif name not in NUMBERS:
+            _refuse(f"bench knows no {name!r}; {suggest(name, ('tree', 'faults', *NUMBERS))}")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not value > 0.0:
+            _refuse(f"bench: {name}={value!r} must be a number above 0, in seconds")
+
+
+def _check_faults(faults: object, folder: Path) -> None:
+    from .faultplan import LEVELS, FaultPlan
+    from .mistakes import suggest
+
+    if faults is None or isinstance(faults, FaultPlan):
+        return
+    if not isinstance(faults, str | Path):
+        _refuse(
+            f"bench: faults={faults!r} must be one of {', '.join(LEVELS)}, a FaultPlan, or the "
+            "name of its file"
+        )
+    if str(faults) not in LEVELS and not (folder / faults).exists():
+        _refuse(
+            f"bench: faults={str(faults)!r} is no level of faults, and {folder / faults} does "
+            f"not exist; {suggest(str(faults), LEVELS)}"
+        )
+
+
+def _refuse(text: str) -> NoReturn:
+    pytest.fail(text, pytrace=False)
+
+
 def _count(marker: pytest.Mark) -> int:
     match marker.args:
         case (int(count),) if count > 0:
             return count
         case _:
-            pytest.fail("seeds takes a whole number above 0, as in seeds(200)", pytrace=False)
+            _refuse("seeds takes a whole number above 0, as in seeds(200)")
 
 
 def _seed_id(seed: int) -> str:
@@ -208,4 +288,4 @@ def _plan_of(
         return faults
     if isinstance(faults, str) and faults in LEVELS:
         return FaultPlan.seeded(seed, tree, duration_s=for_s, rates=LEVELS[faults])
-    return FaultPlan.from_toml((folder / faults).read_text(encoding="utf-8"))
+    return FaultPlan.load(folder / faults, tree)

@@ -56,15 +56,11 @@ def sim(
     config = load_config(file)
     check_simulation(config)
     duration_s = hours * 3600.0
-    try:
-        faults_planned = (
-            FaultPlan.seeded(seed, config.tree, duration_s=duration_s, rates=LEVELS[faults])
-            if plan is None
-            else FaultPlan.from_toml(plan.read_text(encoding="utf-8"))
-        )
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"benchtree: {plan}: {error}\n")
-        return USAGE
+    faults_planned = (
+        FaultPlan.seeded(seed, config.tree, duration_s=duration_s, rates=LEVELS[faults])
+        if plan is None
+        else FaultPlan.load(plan, config.tree)
+    )
     if save_plan is not None:
         try:
             save_plan.write_text(faults_planned.to_toml(), encoding="utf-8")

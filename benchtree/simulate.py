@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import random
+import signal
+import threading
 import time
 import types
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeGuard, TypeVar, cast
@@ -128,6 +131,8 @@ class Bench:
         # Planned crashes of tasks of yours that have not happened yet, by "actor.NAME".
         self._doom: dict[str, _Doom] = {f"actor.{each.name}": _Doom() for each in spec.actors}
         self._sinks: dict[str, list[FaultySink]] = {}
+        # How long the next callers of each bus's instruments may wait, in seconds.
+        self._cancelling: defaultdict[str, deque[float]] = defaultdict(deque)
         self._disk = FaultyDisk(
             self.invariants, self.clock, Chain(first_seal(spec.name, SIMULATED))
         )
@@ -164,7 +169,7 @@ class Bench:
         """Let a fault happen, its `at_s` counted from now.
 
         Raises:
-            SimulationError: It names no bus, task or recording of this bench.
+            SimulationError: It names no bus, unit, task or recording of this bench.
         """
         self._check(fault)
         self._nursery.start_soon(self._happen, fault, trio.current_time() + fault.at_s)
@@ -172,8 +177,19 @@ class Bench:
     async def calm(self) -> None:
         """Wait until the planned faults are over, and forget those that nothing has met."""
         await trio.sleep_until(self._began_s + self._plan.ends_s)
+        self._cancelling.clear()
         for line in self._lines.values():
             line.calm()
+
+    @contextmanager
+    def caller(self, instrument: str) -> Generator[None]:
+        """Be a caller of an instrument, whom a planned fault may cancel within the block."""
+        planned = self._cancelling.get(self.tree[instrument].bus.name)
+        if not planned:
+            yield
+            return
+        with trio.move_on_after(planned.popleft()):
+            yield
 
     def sink(self, recording: str, sink: SampleSink) -> FaultySink:
         """Return `sink` behind the sink faults that name `recording`."""
@@ -213,19 +229,11 @@ class Bench:
         self.invariants.see(bus, asked, at_ns, answers)
 
     def _check(self, fault: PlannedFault) -> None:
-        if fault.kind is FaultKind.CLOCK_STEP or fault.kind in OF_JOURNAL:
+        if fault.target in self._sinks and fault.kind in OF_SINKS:
             return
-        if fault.kind in OF_SINKS:
-            known = [*self._sinks, *(each.name for each in self._spec.recordings)]
-        elif fault.kind is FaultKind.CRASH:
-            known = [*self._lines, *self._doom]
-        else:
-            known = list(self._lines)
-        if fault.target not in known:
-            raise SimulationError(
-                f"the fault {fault.kind.value!r} names {fault.target!r}; "
-                f"there are: {', '.join(known) or 'none'}"
-            )
+        misfit = fault.misfit(self._spec)
+        if misfit is not None:
+            raise SimulationError(f"the fault {fault.kind.value!r}: {misfit[1]}")
 
     async def _happen(self, fault: PlannedFault, at_s: float) -> None:
         await trio.sleep_until(at_s)
@@ -243,6 +251,8 @@ class Bench:
             for instrument in self.tree.instruments:
                 if instrument.bus.name == fault.target:
                     self.tree.revoke_lease(instrument.name, "a planned loss")
+        elif fault.kind is FaultKind.CANCELLED:
+            self._cancelling[fault.target].extend([fault.by_s] * fault.count)
         elif fault.target in self._doom:
             self._doom[fault.target].strike(fault.count)
         else:
@@ -253,6 +263,9 @@ class Bench:
     ) -> float:
         """Run `main` on the bench and return how long it took, in simulated seconds."""
         install_clock(self.clock)
+        # A signal would wake a task of Trio's, and that the others in another order.
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
         began_s = trio.current_time()
         before = trio.lowlevel.current_statistics().tasks_living
         invariants = self.invariants

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from benchtree import ConfigError
 from benchtree.faultplan import LEVELS, FaultKind, FaultPlan, FaultRate, PlannedFault
 
 from .bench import SPEC, heavy
@@ -57,36 +60,116 @@ def test_ends_with_the_longest() -> None:
     assert plan.ends_s == 31.0
 
 
+PLAIN = "[[fault]]\nat_s = 1.0\n"
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("[[fault]]\nat_s = 1.0", "kind"),
-        ('[[fault]]\nat_s = 1.0\nkind = "sabotage"', "a kind among late"),
-        ('[[fault]]\nat_s = -1.0\nkind = "late"', "fault 1"),
-        ('[[fault]]\nat_s = 1.0\nkind = "late"\nwhen = 2', "when"),
-        ('[[fault]]\nat_s = 1.0\nkind = "late"\ncount = 0', "fault 1"),
-        ("[[fault]", "(?i)expected"),
-        ('[[faults]]\nat_s = 1.0\nkind = "late"', "faults: .*fault"),
-        ('[fault]\nat_s = 1.0\nkind = "late"', "below"),
-        ('[[fault]]\nat_s = inf\nkind = "late"', "'at_s' must be < inf"),
-        ('[[fault]]\nat_s = 1.0\nkind = "late"\nby_s = "3"', "'3' is no number @ fault 1.by_s"),
-        ('[[fault]]\nat_s = 1.0\nkind = "late"\ncount = 1.5', "1.5 is no whole number"),
-    ],
-    ids=[
-        "no-kind",
-        "unknown-kind",
-        "before-the-start",
-        "unknown-key",
-        "no-replies",
-        "no-toml",
-        "other-table",
-        "one-table",
-        "never",
-        "text",
-        "part-of-one",
+        (PLAIN, "1: fault[0].kind: is missing"),
+        (
+            PLAIN + 'kind = "sabotage"',
+            "3: fault[0].kind: 'sabotage' is not known; it must be one of late",
+        ),
+        (
+            '[[fault]]\nat_s = -1.0\nkind = "late"',
+            "2: fault[0].at_s: is -1.0; it must be >= 0.0",
+        ),
+        (PLAIN + 'kind = "lost"\ntargt = "line"', "4: fault[0].targt: is not known; did you mean"),
+        (PLAIN + 'kind = "lost"\ncount = 0', "4: fault[0].count: is 0; it must be >= 1"),
+        ("[[fault]", "1: this is not valid TOML"),
+        ('[[faults]]\nkind = "lost"', "1: faults: is not known; did you mean 'fault'?"),
+        ('[fault]\nkind = "lost"', "1: fault: each fault is a table of its own, below [[fault]]"),
+        ('[[fault]]\nat_s = inf\nkind = "lost"', "2: fault[0].at_s: must be a finite number"),
+        (PLAIN + 'kind = "late"\nby_s = "3"', "4: fault[0].by_s: must be a number, not the text"),
+        (PLAIN + 'kind = "lost"\ncount = 1.5', "4: fault[0].count: must be a whole number"),
+        (PLAIN + 'kind = "unplug"\ntarget = "line"', "1: fault[0].for_s: is missing or 0: unplug"),
+        (PLAIN + 'kind = "hang"\ntarget = "line"', "1: fault[0].for_s: is missing or 0: hang"),
+        (
+            PLAIN + 'kind = "slow"\ntarget = "line"\nby_s = 1',
+            "1: fault[0].for_s: is missing or 0: slow needs for_s above 0",
+        ),
+        (
+            PLAIN + 'kind = "slow"\ntarget = "line"\nfor_s = 1',
+            "1: fault[0].by_s: is missing or 0: slow needs by_s above 0",
+        ),
+        (
+            PLAIN + 'kind = "late"\ntarget = "line"',
+            "1: fault[0].by_s: is missing or 0: late needs by_s above 0, the delay",
+        ),
+        (
+            PLAIN + 'kind = "late"\ntarget = "line"\nby_s = -1',
+            "5: fault[0].by_s: is -1: late needs by_s above 0",
+        ),
+        (PLAIN + 'kind = "clock_step"', "1: fault[0].by_s: is missing or 0: clock_step needs"),
+        (
+            PLAIN + 'kind = "clock_step"\nby_s = 9\ntarget = "line"',
+            "5: fault[0].target: is 'line'; leave target out: clock_step: it names nothing",
+        ),
+        (PLAIN + 'kind = "lost"', "1: fault[0].target: is missing: lost names a bus"),
+        (
+            PLAIN + 'kind = "disk_full"\nfor_s = 1',
+            "1: fault[0].target: is missing: disk_full names a recording",
+        ),
+        (
+            PLAIN + 'kind = "lost"\ntarget = "lime"',
+            "4: fault[0].target: no bus is named 'lime'; did you mean 'line'?",
+        ),
+        (
+            PLAIN + 'kind = "disk_full"\nfor_s = 1\ntarget = "line"',
+            "5: fault[0].target: no recording is named 'line'; there are: main",
+        ),
+        (
+            PLAIN + 'kind = "lost"\ntarget = "line"\nunit = "9"',
+            "5: fault[0].unit: no unit_id on line is '9'; there are: 1, 2",
+        ),
+        (
+            PLAIN + 'kind = "lost"\ntarget = "supply"\nunit = "1"',
+            "5: fault[0].unit: no unit_id on supply is '1'; leave it out",
+        ),
+        (
+            PLAIN + 'kind = "unplug"\ntarget = "line"\nfor_s = 1\nunit = "1"',
+            "6: fault[0].unit: is '1'; leave unit out: unplug: it concerns all units alike",
+        ),
+        (
+            PLAIN + 'kind = "lost"\ntarget = "line"\nfor_s = 1',
+            "5: fault[0].for_s: is 1.0; leave for_s out: lost: it does not last",
+        ),
+        (
+            PLAIN + 'kind = "lost"\ntarget = "line"\nby_s = 1',
+            "5: fault[0].by_s: is 1.0; leave by_s out: lost: it delays nothing",
+        ),
+        (
+            PLAIN + 'kind = "reset"\ntarget = "line"\ncount = 2',
+            "5: fault[0].count: is 2; leave count out: reset: it happens once",
+        ),
+        (
+            PLAIN + 'kind = "cancelled"\ntarget = "line"\nby_s = -1',
+            "5: fault[0].by_s: is -1; it must be 0 or more",
+        ),
     ],
 )
 def test_wrong_plan(text: str, wrong: str) -> None:
-    """A wrong plan is refused with what is wrong in which fault."""
-    with pytest.raises(ValueError, match=wrong):
+    """A wrong plan is refused with its line, what is wrong, and what would be right."""
+    with pytest.raises(ConfigError) as refused:
+        FaultPlan.from_toml(text, file=Path("my.toml"), tree=SPEC)
+    first = str(refused.value).splitlines()[0]
+    assert first.startswith(f"my.toml:{wrong}")
+
+
+def test_all_mistakes_at_once() -> None:
+    """Each mistake of a plan has its line."""
+    text = PLAIN + 'kind = "unplug"\ntarget = "line"\n\n' + PLAIN + 'kind = "reset"\n'
+    with pytest.raises(ConfigError) as refused:
         FaultPlan.from_toml(text)
+    assert [each.line for each in refused.value.mistakes] == [1, 6]
+
+
+def test_missing_and_damaged_file(tmp_path: Path) -> None:
+    """A plan that cannot be read is named."""
+    damaged = tmp_path / "damaged.toml"
+    damaged.write_bytes(b'[[fault]]\nkind = "\xff"\n')
+    with pytest.raises(ConfigError, match=r"absent.toml: cannot be read: No such file"):
+        FaultPlan.load(tmp_path / "absent.toml")
+    with pytest.raises(ConfigError, match=r"damaged.toml:2: the byte 0xff is not UTF-8"):
+        FaultPlan.load(damaged)

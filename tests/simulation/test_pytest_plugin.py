@@ -92,6 +92,14 @@ async def test_without_tree(bench: Bench) -> None:
     assert await psu.voltage.get() == 1.0
 
 
+ONE = """
+[bus.supply]
+address = "tcp://192.0.2.17:5025"
+[instrument.psu]
+bus = "supply"
+driver = "scpi.power_supply"
+"""
+
 FAILING = """
 import pytest, trio
 from actors.instruments.scpi import PowerSupply
@@ -126,6 +134,12 @@ def test_failure_says_how_to_replay(pytester: pytest.Pytester, failing: str) -> 
     replay = f"replay it with: pytest '{path.name}::test_it[[]seed2[]]'"
     result.stdout.fnmatch_lines(["*wrong*", "*seed 2, the last of its trace:*", f"*{replay}*"])
     result.stdout.fnmatch_lines(["*#1 psu.voltage COMPLETED*"])
+    # Nothing of what is between pytest and the test.
+    printed = result.stdout.str()
+    assert "simulate.py" not in printed
+    assert "pytest_plugin.py" not in printed
+    assert "_run.py" not in printed
+    assert "hidden" not in printed
     again = pytester.runpytest("-o", "trio_mode=true", f"{path.name}::test_it[seed2]")
     again.assert_outcomes(failed=1)
 
@@ -160,6 +174,57 @@ def test_seeds_are_a_number(pytester: pytest.Pytester, wrong: str) -> None:
     result.stdout.fnmatch_lines(["*a whole number above 0*"])
 
 
+@pytest.mark.parametrize(
+    ("marker", "wrong"),
+    [
+        ("faults='hevy'", "*faults='hevy' is no level of faults*did you mean 'heavy'?"),
+        ("fault='heavy'", "*bench knows no 'fault'; did you mean 'faults'?"),
+        ("faults='absent.toml'", "*absent.toml does not exist*"),
+        ("faults=3", "*faults=3 must be one of none, light, heavy, a FaultPlan*"),
+        ("limit_s='1'", "*limit_s='1' must be a number above 0*"),
+        ("{}, 'heavy'", "*bench takes one tree*faults='heavy'"),
+    ],
+)
+def test_wrong_marker(pytester: pytest.Pytester, marker: str, wrong: str) -> None:
+    """A wrong marker is told once, in one line that says what would be right."""
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.seeds(20)
+        @pytest.mark.bench({marker})
+        async def test_it(bench):
+            pass
+        """
+    )
+    result = pytester.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([wrong])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_wrong_plan_in_marker(pytester: pytest.Pytester) -> None:
+    """A damaged plan is told with its file and line, and nothing else."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.bench("bench.toml", faults="plan.toml")
+        async def test_it(bench):
+            pass
+        """
+    )
+    pytester.path.joinpath("bench.toml").write_text(ONE)
+    pytester.path.joinpath("plan.toml").write_text('[[fault]]\nat_s = 1\nkind = "unplug"\n')
+    result = pytester.runpytest()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*plan.toml:1: fault[[]0].target: is missing: unplug names a bus*"]
+    )
+    for noise in ("Error", "exception occurred", "hidden"):
+        assert noise not in result.stdout.str()
+
+
 def test_markers_are_known(pytester: pytest.Pytester) -> None:
     """The markers are declared, so that strict projects can use them."""
     result = pytester.runpytest("--markers")
@@ -181,10 +246,7 @@ def test_bench_from_a_file(pytester: pytest.Pytester) -> None:
             pass
         """
     )
-    pytester.path.joinpath("bench.toml").write_text(
-        '[bus.supply]\naddress = "tcp://192.0.2.17:5025"\n'
-        '[instrument.psu]\nbus = "supply"\ndriver = "scpi.power_supply"\n'
-    )
+    pytester.path.joinpath("bench.toml").write_text(ONE)
     pytester.path.joinpath("wrong.toml").write_text("[bus.supply]\nadress = 1\n")
     result = pytester.runpytest("-o", "trio_mode=true")
     result.assert_outcomes(passed=1, failed=1)
@@ -198,8 +260,9 @@ def test_imports_lazily(pytester: pytest.Pytester) -> None:
         import sys
 
         def test_it():
-            assert "benchtree.faultplan" not in sys.modules
+            for name in ("benchtree.faultplan", "benchtree.tree", "actors", "trio", "numpy"):
+                assert name not in sys.modules
         """
     )
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_subprocess("-p", "no:trio", "-p", "no:hypothesispytest")
     result.assert_outcomes(passed=1)

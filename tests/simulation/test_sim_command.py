@@ -103,7 +103,8 @@ def test_violation_fails(
         (["--hours", "0"], "--hours"),
         (["--faults", "terrible"], "terrible"),
         (["--plan", "absent.toml"], "absent.toml"),
-        (["--plan", "wrong.toml"], "fault 1"),
+        (["--plan", "wrong.toml"], "wrong.toml:2: fault[0].kind: 'sabotage' is not known"),
+        (["--plan", "target.toml"], "target.toml:4: fault[0].target: no bus is named 'suply'"),
         (["--save-plan", "absent/plan.toml"], "--save-plan"),
     ],
 )
@@ -117,5 +118,6 @@ def test_wrong_command_line(
     """What cannot be simulated is exit code 2 and one line."""
     monkeypatch.chdir(bench_file.parent)
     Path("wrong.toml").write_text('[[fault]]\nkind = "sabotage"\n')
+    Path("target.toml").write_text('[[fault]]\nat_s = 1.0\nkind = "lost"\ntarget = "suply"\n')
     assert main(["sim", str(bench_file), *arguments]) == 2
     assert wrong in capsys.readouterr().err
