@@ -224,6 +224,8 @@ class Bus:
             self._intake.down = reason
         for member in self._intake.members.values():
             self._intake.fail_all(member, Cause.STOPPED, reason)
+            if for_good:
+                self._dispatch.safety.name_unsaid(member, reason)
         self._dispatch.quiet.set()
 
     def restart_delay_s(self) -> float:
@@ -299,6 +301,12 @@ class Bus:
         if priority is Priority.EMERGENCY:
             self.trip(device.name, f"emergency {plan.name}")
         return ticket
+
+    def note_refused(self, refusal: RefusedError, *, writes: bool) -> None:
+        """Tell the ledger and observers of a command that was refused before it came here."""
+        if trio.lowlevel.in_trio_task():
+            caller = trio.lowlevel.current_task().name
+            self._intake.note_refused(refusal, writes=writes, caller=caller)
 
     def trip(self, name: str, reason: str) -> None:
         """Let only reads pass from now on, and drive the instrument safe.
@@ -455,6 +463,9 @@ class Bus:
                         for name, told in waiting.items():
                             nursery.start_soon(hear, name, told)
                     beside.cancel_scope.cancel()
+        for name in names:
+            if name in self._intake.members:
+                self._intake.members[name].safe_unsaid = False  # it is said now
         return [SafeOutcome(name, error) for name, error in errors.items()]
 
     async def lend(self, to: str) -> None:

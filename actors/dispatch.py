@@ -74,7 +74,12 @@ class Dispatch:
             random=random,
         )
         self._following = Following(
-            profile, intake, self._attempts, exchanges=self.exchanges, upkeep=self.upkeep
+            transport,
+            profile,
+            intake,
+            self._attempts,
+            exchanges=self.exchanges,
+            upkeep=self.upkeep,
         )
         self.quiet = trio.Event()
         self.away = trio.Event()
@@ -140,7 +145,9 @@ class Dispatch:
             for member in self._engagements:
                 engagement = member.engagement
                 overlap = engagement and engagement.ticket.command.plan.overlap
-                if engagement and overlap and overlap.on_request and member.device.unit == unit:
+                # Who has no unit is alone on the line.
+                its_own = unit is None or member.device.unit in (unit, None)
+                if engagement and overlap and overlap.on_request and its_own:
                     engagement.due_s = min(engagement.due_s, trio.current_time())
             self._inbox.ring()
 

@@ -468,6 +468,22 @@ class MemoryWorn(Event):
     last_minute: int
 
 
+@frozen(kw_only=True)
+class ServiceRequestsUntold(Event):
+    """A service request is to acknowledge a command, on a line that tells of none.
+
+    Its status is asked for instead. Said once of each instrument.
+
+    Attributes:
+        poll_s: How often, in seconds.
+    """
+
+    bus: str
+    instrument: str
+    command: str
+    poll_s: float
+
+
 Observer = Callable[[Event], None]
 
 

@@ -12,17 +12,26 @@ from typing import Any
 
 import trio
 
-from transports import BusProfile, Exchange, Reply, TransportError
+from transports import (
+    BusProfile,
+    Exchange,
+    Reply,
+    RequestsService,
+    Transport,
+    TransportError,
+)
 
 from .attempts import Attempts
 from .command import CommandState
 from .engagements import Engagements
 from .errors import DeviceError
+from .events import ServiceRequestsUntold
 from .exchanges import Exchanges
 from .faults import FRAMING, TIMEOUT, Cause, Fault
 from .intake import Intake
 from .member import Engagement, Member, Next
 from .operation import Overlap
+from .ticket import Ticket
 from .upkeep import Upkeep
 
 
@@ -31,6 +40,7 @@ class Following:
 
     def __init__(
         self,
+        transport: Transport,
         profile: BusProfile,
         intake: Intake,
         attempts: Attempts,
@@ -39,6 +49,9 @@ class Following:
         upkeep: Upkeep,
     ) -> None:
         """Follow nothing yet."""
+        self._transport = transport
+        # Of whom it was said that no service requests of theirs are told.
+        self._untold: set[str] = set()
         self._profile = profile
         self._intake = intake
         self._attempts = attempts
@@ -82,6 +95,8 @@ class Following:
             await self._upkeep.note_fault(member, fault, epochs)
             return
         self._upkeep.note_answer(member, epochs)
+        if overlap.on_request and not progress.done:
+            self._say_if_untold(member, ticket)
         ticket.note_progress(progress)
         if not progress.done:
             return
@@ -93,6 +108,21 @@ class Following:
         else:
             # After others had their turn: nobody waits for more than one exchange.
             engagement.then, engagement.due_s = Next.ASK_RESULT, now_s
+
+    def _say_if_untold(self, member: Member, ticket: Ticket[Any]) -> None:
+        """Say once of an instrument that nothing tells when it requests service."""
+        line = self._transport
+        told = isinstance(line, RequestsService) and line.tells_requests(member.device.unit)
+        if not told and member.name not in self._untold:
+            self._untold.add(member.name)
+            self._intake.events.publish(
+                ServiceRequestsUntold(
+                    bus=self._intake.name,
+                    instrument=member.name,
+                    command=ticket.command.plan.name,
+                    poll_s=self._profile.status_poll_s,
+                )
+            )
 
     async def _ask_result(
         self, member: Member, engagement: Engagement, overlap: Overlap[Any]

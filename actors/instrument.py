@@ -493,11 +493,21 @@ class Instrument(ABC):
 
         `instance` is the loop or channel to read; an assignment names its own. `whatever`
         is for emergencies and what drives the instrument safe: it needs nothing to hold.
+        A refusal is taken down like one of the bus.
 
         Raises:
             RefusedError: The driver did not declare it, there is no such instance, the
                 value or the confirmation is wrong, or what has to hold does not.
         """
+        try:
+            return self._plan(directive, instance, confirm=confirm, whatever=whatever)
+        except RefusedError as refusal:
+            self.bus.note_refused(refusal, writes=not isinstance(directive, Parameter))
+            raise
+
+    def _plan(
+        self, directive: Directive[Any], instance: int, *, confirm: bool, whatever: bool
+    ) -> Plan[Any]:
         match directive:
             case Parameter():
                 self._check_own(directive)
@@ -658,7 +668,7 @@ class Instrument(ABC):
         """Return what drives the instrument safe."""
         if self._safe is None:
             self._safe = tuple(
-                self.plan(each, confirm=True, whatever=True) for each in self.safe_state
+                self._plan(each, 1, confirm=True, whatever=True) for each in self.safe_state
             )
         return self._safe
 

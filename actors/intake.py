@@ -149,7 +149,7 @@ class Intake:
             deadline_s = trio.current_effective_deadline()
             command = Command(
                 next(self._sequence),
-                self._target(device, plan),
+                self._target(device.name, plan.name),
                 device.name,
                 priority,
                 deadline_s,
@@ -166,20 +166,7 @@ class Intake:
             else:
                 await self._put(device, member, ticket, wait=wait)
         except RefusedError as refusal:
-            if self.events.detailed or (ledger is not None and not entered):
-                refused = CommandRefused(
-                    bus=self.name,
-                    instrument=device.name,
-                    command=plan.name,
-                    cause=refusal.cause,
-                    writes=plan.writes,
-                    target=self._target(device, plan),
-                    caller=caller,
-                    error=str(refusal),
-                )
-                if ledger is not None and not entered:
-                    ledger.note_refused(refused)
-                self.events.publish_step(refused)
+            self.note_refused(refusal, writes=plan.writes, caller=caller, entered=entered)
             raise
         if moved is not None:
             moved(ticket, None)
@@ -188,6 +175,27 @@ class Intake:
         if after:
             self._wait_for(member, ticket, after)
         return ticket
+
+    def note_refused(
+        self, refusal: RefusedError, *, writes: bool, caller: str, entered: bool = False
+    ) -> None:
+        """Tell the ledger, unless it has the command `entered`, and observers of a refusal."""
+        ledger = None if entered else self._ledger
+        if ledger is None and not self.events.detailed:
+            return
+        refused = CommandRefused(
+            bus=self.name,
+            instrument=refusal.instrument,
+            command=refusal.command,
+            cause=refusal.cause,
+            writes=writes,
+            target=self._target(refusal.instrument, refusal.command),
+            caller=caller,
+            error=str(refusal),
+        )
+        if ledger is not None:
+            ledger.note_refused(refused)
+        self.events.publish_step(refused)
 
     def _check_after(
         self, device: Device, plan: Plan[object], priority: Priority, after: Sequence[Ticket[Any]]
@@ -339,8 +347,8 @@ class Intake:
             )
         return member
 
-    def _target(self, device: Device, plan: Plan[object]) -> str:
-        return f"benchtree://{self._tree}/{device.name}/{plan.name}"
+    def _target(self, instrument: str, command: str) -> str:
+        return f"benchtree://{self._tree}/{instrument}/{command}"
 
     def objection(
         self, instrument: str, plan: Plan[object], hold: Hold | None

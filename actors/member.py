@@ -206,6 +206,7 @@ class Member:
         touched: Whether it may have left its safe state since it was last driven there.
         safe_reason: Why it must be driven safe, while that is still owed.
         safe_tries: How often that was tried since it was owed.
+        safe_unsaid: Whether it came to be owed that once more, and nobody was told.
         safe_told: Where whoever waits is told how trying went: why not, or None.
         engagement: What has its lane while it is not on the line, or None.
         left_running: What stops an operation that it may be busy with, or None.
@@ -232,6 +233,7 @@ class Member:
     touched: bool = True
     safe_reason: str | None = None
     safe_tries: int = 0
+    safe_unsaid: bool = False
     safe_told: ReplyChannel[str | None] = field(factory=ReplyChannel[str | None])
     engagement: Engagement | None = None
     left_running: Exchange | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from .errors import DeviceError
-from .events import SafeStateDue, SafeStateOwed, SafeStateReached
+from .events import SafeStateDue, SafeStateFailed, SafeStateOwed, SafeStateReached
 from .exchanges import MISFITS, Exchanges
 from .intake import Intake
 from .member import Member, Service
@@ -71,7 +71,20 @@ class Safety:
     def note_due(self, member: Member) -> None:
         """Report that an instrument is owed its safe state once more."""
         if member.safe_reason is not None:
+            member.safe_unsaid = True
             self._events.publish(SafeStateDue(instrument=member.name, reason=member.safe_reason))
+
+    def name_unsaid(self, member: Member, reason: str) -> None:
+        """Name an instrument that is left as it is though it is owed its safe state.
+
+        Whoever asked for that has heard why not, unless it came to be owed since.
+        """
+        if member.safe_unsaid and member.safe_reason is not None:
+            member.safe_unsaid = False
+            error = f"it may have left it since, and {reason}"
+            self._events.publish(
+                SafeStateFailed(instrument=member.name, reason=member.safe_reason, error=error)
+            )
 
     async def run(self, member: Member) -> None:
         """Write the safe state; what is owed is settled once all of it was taken."""
@@ -89,7 +102,7 @@ class Safety:
             raise refused
         reason, member.safe_reason = member.safe_reason, None
         self._due.pop(member, None)
-        member.touched = False
+        member.touched = member.safe_unsaid = False
         member.safe_told.send(None)
         self._events.publish(SafeStateReached(instrument=member.name, reason=reason or ""))
 

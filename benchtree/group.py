@@ -554,12 +554,14 @@ def _plan_one(
     if isinstance(action, Setting):
         directive = action.to(argument)
     elif argument is not None:
-        raise RefusedError(
+        refusal = RefusedError(
             f"it takes no argument, {argument!r} was given",
             cause=Cause.VALIDATION,
             instrument=instrument.name,
             command=action.name,
         )
+        instrument.bus.note_refused(refusal, writes=isinstance(action, Action))
+        raise refusal
     return [instrument.plan(directive, confirm=confirm)]
 
 

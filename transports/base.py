@@ -204,6 +204,10 @@ class Transport(Protocol):
 class RequestsService(Protocol):
     """A transport over which devices can ask to be asked, as on GPIB."""
 
+    def tells_requests(self, unit: str | None) -> bool:
+        """Return whether requests of this unit are told, as far as is known now."""
+        ...
+
     async def service_requested(self) -> str | None:
         """Wait for the next request, and return the unit that makes it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
@@ -14,7 +15,8 @@ from trio.testing import MockClock
 
 from actors import Cause, RefusedError
 from actors.instruments.scpi import Multimeter, PowerSupply
-from benchtree import Setting, Tree, open_tree
+from benchtree import Setting, Tree, open_journal, open_tree
+from recorder import read_entries
 from transports import SimProcess, SimSpec
 
 QUERIES = 10_000
@@ -171,10 +173,14 @@ WRONG: dict[str, tuple[Wrong, Cause, str]] = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-async def test_bad_input(kind: str, autojump_clock: MockClock) -> None:
-    """Refused before a byte is sent, with what was given and what would be right."""
+async def test_bad_input(kind: str, tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Refused before a byte is sent, with what was given and what would be right; journaled."""
     call, cause, says = WRONG[kind]
-    async with open_tree(sim=True) as tree:
+    journaled = tmp_path / "journal.sqlite"
+    async with (
+        open_journal(journaled) as journal,
+        open_tree(sim=True, journal=journal) as tree,
+    ):
         psu = await tree.add("psu", Probe, "sim://psu")
         await tree.add("other", PowerSupply, "sim://other")
         await settled(psu)
@@ -199,6 +205,19 @@ async def test_bad_input(kind: str, autojump_clock: MockClock) -> None:
             assert not refused.value.may_have_executed
             assert len(tree.lines["psu"].requests) == before
             over.set()
+    rows = [row for _, row in read_entries(journaled, "kind = 'refused'")]
+    if kind == "capability":
+        # It was to be read only: counted, as all reads are.
+        assert not rows
+        (counted,) = [
+            row.text for _, row in read_entries(journaled, "kind = 'count' AND instrument = 'psu'")
+        ]
+        assert counted.endswith("1 were refused")
+    else:
+        (row,) = rows
+        assert (row.cause, row.text) == (cause, str(refused.value))
+        assert row.target == f"benchtree://bench/psu/{refused.value.command}"
+        assert "test_bad_input" in row.caller
 
 
 async def settled(instrument: PowerSupply) -> None:

@@ -206,6 +206,31 @@ async def test_what_is_down_and_safe_stays_safe(autojump_clock: MockClock) -> No
         assert not seen.of(SafeStateDue)
 
 
+async def test_lost_while_the_rest_gives_up(autojump_clock: MockClock) -> None:
+    """An instrument that is lost once safe, while its group goes down, is named."""
+    seen = Witness()
+    names = ("a", "b", "c")
+    group = SupervisorSpec(
+        name="cell",
+        children=[(Kind.BUS, each) for each in names],
+        intensity=Intensity(max_restarts=0, window_s=60.0),
+    )
+    spec = evolve(bench_of(*names, driver=CrashingSupply), supervisors=[group])
+    async with open_tree(spec, sim=True, observer=seen) as tree:
+        await switch_on(tree, *names)
+        tree.lines["a"].hang()  # that keeps the others waiting
+        await _crash(tree, "c")
+        await trio.sleep(0.3)
+        assert {each.instrument for each in seen.of(SafeStateReached)} == {"b", "c"}
+        tree.lines["b"].unplug()
+        await trio.sleep(10.0)
+        named = {each.instrument: each.error for each in seen.of(SafeStateFailed)}
+        assert named == {
+            "a": "TIMEOUT: no reply",
+            "b": "it may have left it since, and its supervisor stopped",
+        }
+
+
 def _nested(code: Faulty) -> TreeSpec:
     """Return a bench with a group of one supply and code inside another group."""
     return TreeSpec(

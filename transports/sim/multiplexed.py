@@ -149,6 +149,10 @@ class MultiplexedSim:
         """Let the device of a unit request service."""
         self._bell.send_nowait(unit)
 
+    def tells_requests(self, unit: str | None) -> bool:
+        """Return that they are: by `request_service`."""
+        return unit in self._lines
+
     async def service_requested(self) -> str | None:
         """Wait for the next request, and return the unit that makes it."""
         return await self._door.receive()

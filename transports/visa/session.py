@@ -19,6 +19,7 @@ from transports.errors import (
     FrameError,
     PeerLostError,
     ReplyTimeoutError,
+    TransportError,
 )
 from transports.framing import Framing, Lines
 from transports.resource import Medium
@@ -95,6 +96,7 @@ class Session:
             self._set_up_port(settings.serial)
         if self._terminator and not self._marks_ends:
             self._set(ResourceAttribute.termchar, self._terminator[0])
+        self._told: Callable[..., None] | None = None
         # How the message that is being read began, its first two bytes.
         self._begun = b""
         self._stop_at_terminator(stop=bool(self._terminator) and not self._marks_ends)
@@ -140,6 +142,34 @@ class Session:
         with translated():
             self._visa.clear(self._handle)
 
+    def tell_requests(self, note: Callable[[], None]) -> bool:
+        """Have `note` called in a thread of the library when the device requests service.
+
+        Returns whether the library can tell; then each request is to be followed by
+        `take_request`, without which there is no other.
+        """
+        from pyvisa.constants import EventMechanism, EventType
+
+        def handle(*_: object) -> int:
+            note()
+            return 0  # what a call from C has to return, whatever PyVISA's types say
+
+        # Kept here: the library keeps no reference.
+        self._told = cast("Callable[..., None]", handle)
+        kind = EventType.service_request
+        try:
+            with translated():
+                self._visa.install_visa_handler(self._handle, kind, self._told)
+                self._visa.enable_event(self._handle, kind, EventMechanism.handler)
+        except TransportError:
+            return False
+        return True
+
+    def take_request(self) -> None:
+        """Read the status byte that goes with a request, so that there can be another."""
+        with suppress(TransportError), translated():
+            self._visa.read_stb(self._handle)
+
     def drop_input(self) -> None:
         """Discard what lies there unasked, where that can be seen.
 
@@ -152,6 +182,8 @@ class Session:
     def close(self) -> None:
         """Close the session, whatever its condition. Twice is harmless."""
         self._quiet.__exit__(None, None, None)
+        with suppress(Exception):
+            self._visa.uninstall_all_visa_handlers(self._handle)
         try:
             self._visa.close(self._handle)
         except Exception:  # noqa: BLE001, S110 - what is broken is closed all the same

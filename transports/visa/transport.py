@@ -9,6 +9,7 @@ stays so until the call is back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -65,6 +66,7 @@ class _Unit:
         dirty: Whether what was asked before may still be answered in a new session.
         last_sent_s: When the last request went out. Trio time.
         late_until_s: When the last of the replies owed is too late even for the profile.
+        tells: Whether the library tells when the instrument requests service.
     """
 
     session: Session | None = None
@@ -73,6 +75,7 @@ class _Unit:
     dirty: bool = False
     last_sent_s: float = float("-inf")
     late_until_s: float = float("-inf")
+    tells: bool = False
 
 
 class VisaTransport:
@@ -119,6 +122,7 @@ class VisaTransport:
         self._waiting: Waiting[Any] | None = None
         self._due_s = float("-inf")
         self._quiet_since_s = float("-inf")
+        self._bell, self._door = trio.open_memory_channel[str | None](math.inf)
 
     def __repr__(self) -> str:
         """Return the key, the state and the counts."""
@@ -341,9 +345,16 @@ class VisaTransport:
             mono_ns=current_clock().mono_ns,
         )
 
+        token = trio.lowlevel.current_trio_token()
+
+        def note() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(self._note_request, key, unit)
+
         def open_it() -> Session:
             # In the thread: whoever gave up meanwhile finds it there to be closed.
             unit.session = open_session(library, name, settings, within_s)
+            unit.tells = unit.session.tell_requests(note)
             return unit.session
 
         session = await self._call(open_it, within_s)
@@ -352,6 +363,27 @@ class VisaTransport:
                 await self._call(session.clear, self._profile.reply_within_s)
             unit.dirty = False
         return session
+
+    def tells_requests(self, unit: str | None) -> bool:
+        """Return whether the library tells that this instrument requests service.
+
+        NI's and Keysight's do; pyvisa-py does not.
+        """
+        found = self._units.get(self._unit_key(unit))
+        return found is not None and found.tells
+
+    async def service_requested(self) -> str | None:
+        """Wait for the next request, and return the unit that makes it."""
+        return await self._door.receive()
+
+    def _note_request(self, key: str | None, unit: _Unit) -> None:
+        self._bell.send_nowait(key)
+        session = unit.session
+        if self._open and self._thread is not None and session is not None:
+            # It comes after the call that goes on, and before the next.
+            limit_s = self._profile.reply_within_s + OVERDUE_S
+            self._due_s = max(self._due_s, trio.current_time() + limit_s)
+            self._thread.post(session.take_request)
 
     async def _call(self, blocking: Callable[[], T], within_s: float) -> T:
         """Have the thread make a call; watch the far end and the time limit meanwhile.
