@@ -1,4 +1,4 @@
-"""An exchange through a bus actor, against a blocking client on the same device."""
+"""An exchange through a bus actor, against a blocking client on the same kind of device."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import serial
 import trio
+from attrs import frozen
 
 from actors import Bus, Events, Plan
 from actors.instruments.scpi import PowerSupply
@@ -26,76 +27,120 @@ from transports import (
     parse_address,
 )
 
-from .report import Call, Measurement, interleave
+from .report import Call, Measurement, interleave, percentile, take_single_turns
 
-_LATENCIES_S = (0.0, 0.0002, 0.002, 0.02)
-_QUESTION = b"VOLT?\n"
-_BUDGETS = {"serial": (1.3, 1.05, 1.05, 1.05), "tcp": (1.2, 1.2, 1.2, 1.2)}
-_BUSES = 8
-_TOGETHER_S = 0.02
-_FOUR = 4
-_FOUR_S = 0.002
+LATENCIES_S: Final = (0.0, 0.0002, 0.002, 0.02)
+BUSES: Final = 8
+_QUESTION: Final = b"VOLT?\n"
+_TOGETHER_S: Final = 0.02
+_TOGETHER: Final = 1.25
+"""What an exchange on each of several buses may take, by that on one."""
+
+FOUR: Final = 4
+_FOUR_S: Final = 0.002
+
+
+@frozen(kw_only=True)
+class Kind:
+    """How a kind of bus is measured.
+
+    Attributes:
+        name: What it is called.
+        host: What the simulated devices look like.
+        address: Returns the bus's address, given the device's.
+        client: Returns a call that asks a device without benchtree, given its address.
+        against: What that client is.
+        budgets: The most that the ratio may be, for each latency; None for no limit.
+        added_us: The most that the median may be beyond the client's, in microseconds.
+    """
+
+    name: str
+    host: str
+    address: Callable[[str], str]
+    client: Callable[[str, ExitStack], Callable[[], object]]
+    against: str
+    budgets: Sequence[float | None]
+    added_us: float | None = None
 
 
 def run_serial(*, quick: bool) -> Iterable[Measurement]:
     """Measure a pseudo-terminal at several device latencies, and eight at once."""
-    return _run("serial", quick=quick)
+    yield from measure(SERIAL, quick=quick)
+    yield _on_four(SERIAL, quick=quick)
 
 
 def run_tcp(*, quick: bool) -> Iterable[Measurement]:
     """Measure loopback TCP likewise."""
-    return _run("tcp", quick=quick)
+    yield from measure(TCP, quick=quick)
+    yield _on_four(TCP, quick=quick)
 
 
-def _run(kind: str, *, quick: bool) -> Iterable[Measurement]:
-    for latency_s, budget in zip(_LATENCIES_S, _BUDGETS[kind], strict=True):
-        yield _measure(kind, latency_s, budget, rounds=7 if quick else 21)
-    yield _together(kind, rounds=5 if quick else 15)
-    yield _on_four(kind, rounds=5 if quick else 20)
-
-
-def _measure(kind: str, latency_s: float, budget: float, *, rounds: int) -> Measurement:
-    calls = 200 if latency_s < 0.001 else 20 if latency_s < 0.01 else 4
+def measure(kind: Kind, *, quick: bool) -> Iterable[Measurement]:
+    """Measure each latency, then several buses at once; one process has all the devices."""
     with ExitStack() as stack:
-        ours, theirs = _devices(kind, 2, latency_s, stack)
-        ask = _blocking_client(kind, theirs, stack)
-        times = trio.run(_interleave, ours, ask, rounds, calls)
-    return Measurement(
-        name=f"{kind}, device latency {latency_s * 1e3:g} ms",
-        value=times["bus"],
-        unit="us",
-        ratio=times["bus"] / times["blocking"],
-        against="a blocking client",
-        budget=budget,
-        n=rounds * calls,
-    )
-
-
-def _together(kind: str, *, rounds: int) -> Measurement:
-    """Measure an exchange on each of several buses at once, against one on one of them."""
-    with ExitStack() as stack:
-        addresses = _devices(kind, _BUSES, _TOGETHER_S, stack)
-        times = trio.run(_interleave_buses, addresses, rounds)
-    return Measurement(
-        name=f"{kind}, {_BUSES} buses at once, device latency {_TOGETHER_S * 1e3:g} ms",
+        latencies_s = [each_s for each_s in LATENCIES_S for _ in range(2)]
+        latencies_s += [_TOGETHER_S] * BUSES
+        devices = _devices(kind, latencies_s, stack)
+        for number, (latency_s, budget) in enumerate(zip(LATENCIES_S, kind.budgets, strict=True)):
+            ours, theirs = devices[2 * number : 2 * number + 2]
+            yield from _measure(kind, (ours, theirs), latency_s, budget, quick=quick)
+        buses = [kind.address(each) for each in devices[-BUSES:]]
+        rounds = 1 if quick else 15
+        times = trio.run(_interleave_buses, buses, rounds)
+    yield Measurement(
+        name=f"{kind.name}, {BUSES} buses at once, device latency {_TOGETHER_S * 1e3:g} ms",
         value=times["all"],
         unit="us",
         ratio=times["all"] / times["one"],
         against="one bus",
-        budget=1.25,
+        budget=_TOGETHER,
         n=rounds,
     )
 
 
-def _on_four(kind: str, *, rounds: int) -> Measurement:
+def _measure(
+    kind: Kind, devices: tuple[str, str], latency_s: float, budget: float | None, *, quick: bool
+) -> Iterable[Measurement]:
+    rounds, calls = (1, 3) if quick else (21, 200 if latency_s < 0.001 else 20)
+    if latency_s >= 0.01:
+        calls = min(calls, 4)
+    ours, theirs = devices
+    with ExitStack() as stack:
+        ask = kind.client(theirs, stack)
+        times = trio.run(_take_turns, kind.address(ours), ask, rounds, calls)
+    case = f"{kind.name}, device latency {latency_s * 1e3:g} ms"
+    for share in (0.50, 0.99):
+        through_bus, blocking = (percentile(times[each], share) for each in ("bus", "blocking"))
+        held = share == 0.50
+        yield Measurement(
+            name=f"{case}, p{share * 100:.0f}",
+            value=through_bus,
+            unit="us",
+            ratio=through_bus / blocking,
+            against=kind.against,
+            budget=budget if held else None,
+            n=rounds * calls,
+        )
+        if held and kind.added_us is not None:
+            yield Measurement(
+                name=f"{case}, p50 beyond {kind.against}",
+                value=through_bus - blocking,
+                unit="us",
+                budget=kind.added_us,
+                n=rounds * calls,
+            )
+
+
+def _on_four(kind: Kind, *, quick: bool) -> Measurement:
     """Measure many queries on each of four buses, against as many on one of them."""
-    calls = 100
+    buses, rounds, calls = (1, 1, 3) if quick else (FOUR, 20, 100)
     with ExitStack() as stack:
         # A process each: devices do not wait for one another's event loop.
-        addresses = [_devices(kind, 1, _FOUR_S, stack)[0] for _ in range(_FOUR)]
+        addresses = [_devices(kind, [_FOUR_S], stack)[0] for _ in range(buses)]
         one_s, all_s = trio.run(_take_turns_at_querying, addresses, rounds, calls)
+    asked = f"{rounds * calls} queries on each of {buses} buses"
     return Measurement(
-        name=f"{kind}, {rounds * calls} queries on each of {_FOUR} buses, {_FOUR_S * 1e3:g} ms",
+        name=f"{kind.name}, {asked}, device latency {_FOUR_S * 1e3:g} ms",
         value=all_s,
         unit="s",
         ratio=all_s / one_s,
@@ -105,50 +150,76 @@ def _on_four(kind: str, *, rounds: int) -> Measurement:
     )
 
 
-def _devices(kind: str, count: int, latency_s: float, stack: ExitStack) -> Sequence[str]:
-    """Start so many simulated power supplies in a process of their own."""
+def _devices(kind: Kind, latencies_s: Sequence[float], stack: ExitStack) -> Sequence[str]:
+    """Start simulated power supplies in a process of their own."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     specs = [
         SimSpec(
             model="actors.instruments.scpi:PowerSupplyModel",
-            host="pty" if kind == "serial" else "tcp",
-            link=str(folder / f"port{number}") if kind == "serial" else None,
+            host="pty" if kind.host == "pty" else "tcp",
+            link=str(folder / f"port{number}") if kind.host == "pty" else None,
             latency_s=latency_s,
         )
-        for number in range(count)
+        for number, latency_s in enumerate(latencies_s)
     ]
     return stack.enter_context(BlockingSimProcess(specs)).addresses
 
 
-def _blocking_client(kind: str, address: str, stack: ExitStack) -> Callable[[], bytes]:
+def _serial_client(address: str, stack: ExitStack) -> Callable[[], bytes]:
+    path = str(parse_address(address).path)
+    port = stack.enter_context(serial.Serial(path, 115_200, timeout=1))
+
+    def ask() -> bytes:
+        port.write(_QUESTION)
+        return bytes(port.read_until(b"\n"))
+
+    return ask
+
+
+def _tcp_client(address: str, stack: ExitStack) -> Callable[[], bytes]:
     parsed = parse_address(address)
-    if kind == "serial":
-        port = stack.enter_context(serial.Serial(str(parsed.path), 115_200, timeout=1))
-
-        def ask_port() -> bytes:
-            port.write(_QUESTION)
-            return bytes(port.read_until(b"\n"))
-
-        return ask_port
     connection = stack.enter_context(socket.create_connection((parsed.host, parsed.port)))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def ask_socket() -> bytes:
+    def ask() -> bytes:
         connection.sendall(_QUESTION)
         return connection.recv(4096)
 
-    return ask_socket
+    return ask
 
 
-async def _interleave(
-    address: str, ask: Callable[[], bytes], rounds: int, calls: int
-) -> dict[str, float]:
+def _as_it_is(address: str) -> str:
+    return address
+
+
+SERIAL: Final = Kind(
+    name="serial",
+    host="pty",
+    address=_as_it_is,
+    client=_serial_client,
+    against="blocking pyserial",
+    budgets=(1.3, 1.05, 1.05, 1.05),
+)
+TCP: Final = Kind(
+    name="tcp",
+    host="tcp",
+    address=_as_it_is,
+    client=_tcp_client,
+    against="a blocking socket",
+    budgets=(1.2, 1.2, 1.2, 1.2),
+)
+
+
+async def _take_turns(
+    address: str, ask: Callable[[], object], rounds: int, calls: int
+) -> dict[str, list[float]]:
     async def blocking() -> None:
         ask()
 
     async with running([address]) as (through_bus,):
+        await blocking()
         cases: dict[str, Call] = {"bus": through_bus, "blocking": blocking}
-        return await interleave(cases, rounds=rounds, calls=calls)
+        return await take_single_turns(cases, rounds=rounds, calls=calls)
 
 
 async def _interleave_buses(addresses: Sequence[str], rounds: int) -> dict[str, float]:

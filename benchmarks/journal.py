@@ -16,7 +16,7 @@ from .report import Call, Measurement, interleave
 
 def run(*, quick: bool) -> Iterable[Measurement]:
     """Measure reads, writes, and writes that wait for the disk."""
-    return trio.run(_measure, 7 if quick else 31, 50 if quick else 200)
+    return trio.run(_measure, 2 if quick else 31, 10 if quick else 200)
 
 
 async def _measure(rounds: int, calls: int) -> list[Measurement]:

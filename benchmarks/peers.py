@@ -1,4 +1,4 @@
-"""The same simulated devices, driven by benchtree and by alicatlib and watlowlib.
+"""The same simulated devices and files, driven by benchtree and by alicatlib and watlowlib.
 
 They need Python 3.13: where it is found, an environment of their own is made beside this
 one, with exact versions; where it is not, there is nothing to compare and one line says so.
@@ -14,13 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
+from actors import Reading
 from actors.instruments.watlow import EzZoneStandardBus
 from benchtree import DeviceResult, open_tree
 from benchtree.drivers import find_driver
@@ -29,6 +31,7 @@ from recorder import record
 from transports import SERIAL, BlockingSimProcess, SimSpec, parse_address
 
 from .report import Measurement
+from .sinks import HELD, available, make_batches, time_of_row
 
 PINNED: Final = ("alicatlib[parquet]==0.3.1", "watlowlib[parquet]==0.8.1", "trio==0.35.0")
 PYTHON: Final = "python3.13"
@@ -36,6 +39,12 @@ ENVIRONMENT: Final = Path(__file__).parents[1] / ".venv-peers"
 WORKER: Final = Path(__file__).with_name("peers_worker.py")
 
 RATES_HZ: Final = (200, 500, 1000)
+"""At the first none is to be missed, at the others fewer than the others miss."""
+
+LEAST: Final = 3.0
+"""How many times as many rows a second are to be written."""
+
+TURNS: Final = 4
 PORTS: Final = 32
 WARM: Final = 5
 """How many calls go before those that are timed."""
@@ -86,16 +95,17 @@ def ask_worker(python: Path, *words: object) -> Any:
 
 
 def run(*, quick: bool) -> Iterable[Measurement]:
-    """Measure what an exchange costs, which slots are missed, and polls of many ports."""
+    """Measure what an exchange costs, slots missed, polls of many ports, and rows written."""
     python = find_python()
     if python is None:
         sys.stderr.write(f"peers: left out, they need {PYTHON}, which is not here\n")
         return
     for library in MODELS:
-        yield _exchanges(library, python, 200 if quick else 2000)
+        yield _exchanges(library, python, 40 if quick else 2000)
         for rate_hz in RATES_HZ:
-            yield from _missed(library, python, rate_hz, 2.0 if quick else 5.0)
-        yield _poll(library, python, 10 if quick else 50)
+            yield from _missed(library, python, rate_hz, 0.5 if quick else 2.0, 1 if quick else 2)
+        yield _poll(library, python, 3 if quick else 30)
+    yield from _sinks(python, 1 if quick else 3, 3 if quick else 30)
 
 
 def _lines(library: str, count: int, latency_s: float, stack: ExitStack) -> Sequence[str]:
@@ -121,10 +131,10 @@ def _exchanges(library: str, python: Path, count: int) -> Measurement:
     bare_s: list[float] = []
     with ExitStack() as stack:
         (port,) = _lines(library, 1, 0.0, stack)
-        for _ in range(4):
-            bare_s += trio.run(_bare, library, port, count // 4)
-            ours_s += trio.run(_ours, library, [port], count // 4)
-            theirs_s += ask_worker(python, "exchanges", library, port, count // 4)
+        for _ in range(TURNS):
+            bare_s += trio.run(_bare, library, port, count // TURNS)
+            ours_s += trio.run(_ask, library, port, count // TURNS)
+            theirs_s += ask_worker(python, "exchanges", library, port, count // TURNS)
     bare, ours, theirs = (statistics.median(each) for each in (bare_s, ours_s, theirs_s))
     return Measurement(
         name=f"added to an exchange, {MODELS[library].split('.')[2].split(':')[0]}",
@@ -137,26 +147,41 @@ def _exchanges(library: str, python: Path, count: int) -> Measurement:
     )
 
 
-def _missed(library: str, python: Path, rate_hz: int, seconds: float) -> Iterable[Measurement]:
-    slots = round(rate_hz * seconds)
+def _missed(
+    library: str, python: Path, rate_hz: int, seconds: float, rounds: int
+) -> Iterable[Measurement]:
+    """Compare which slots gave no sample, in turns on one port."""
+    slots = rounds * round(rate_hz * seconds)
+    ours, theirs = 0, slots
     with ExitStack() as stack:
         (port,) = _lines(library, 1, 0.0, stack)
-        ours = trio.run(_record, library, port, rate_hz, seconds)
-        theirs = slots - ask_worker(python, "record", library, port, rate_hz, seconds)
-    for who, missed in (("benchtree", ours), (library, theirs)):
-        yield Measurement(
-            name=f"slots missed at {rate_hz} Hz, {who} beside {library}",
-            value=missed / slots * 100,
-            unit="%",
-            n=slots,
-        )
+        for _ in range(rounds):
+            ours += trio.run(_record, library, port, rate_hz, seconds)
+            theirs -= ask_worker(python, "record", library, port, rate_hz, seconds)
+    none_at_all = rate_hz == RATES_HZ[0]
+    name = f"slots missed at {rate_hz} Hz"
+    yield Measurement(
+        name=f"{name} beside {library}",
+        value=ours / slots * 100,
+        unit="%",
+        # As many where neither misses any.
+        ratio=None if none_at_all else ours / theirs if theirs else 1.0 + ours,
+        against=None if none_at_all else library,
+        budget=0.0 if none_at_all else 1.0,
+        n=slots,
+    )
+    yield Measurement(name=f"{name}, {library}", value=theirs / slots * 100, unit="%", n=slots)
 
 
 def _poll(library: str, python: Path, count: int) -> Measurement:
+    ours_s: list[float] = []
+    theirs_s: list[float] = []
     with ExitStack() as stack:
         ports = _lines(library, PORTS, LATENCY_S, stack)
-        ours = statistics.median(trio.run(_ours, library, ports, count))
-        theirs = statistics.median(ask_worker(python, "poll", library, count, *ports))
+        for _ in range(2):
+            ours_s += trio.run(_poll_all, library, ports, count)
+            theirs_s += ask_worker(python, "poll", library, count, *ports)
+    ours, theirs = statistics.median(ours_s), statistics.median(theirs_s)
     return Measurement(
         name=f"poll of {PORTS} ports of {LATENCY_S * 1e3:g} ms",
         value=ours * 1e3,
@@ -164,8 +189,36 @@ def _poll(library: str, python: Path, count: int) -> Measurement:
         ratio=(ours - LATENCY_S) / (theirs - LATENCY_S),
         against=f"{library}, beyond the ideal",
         budget=1.0,
-        n=count,
+        n=2 * count,
     )
+
+
+def _sinks(python: Path, rounds: int, count: int) -> Iterable[Measurement]:
+    """Compare the time that a row takes in batches of the usual size."""
+    sinks = available()
+    batches = make_batches(HELD, count)
+    ours: dict[str, list[float]] = {}
+    theirs: dict[tuple[str, str], list[float]] = {}
+    for _ in range(rounds):
+        for kind, make in sinks.items():
+            ours.setdefault(kind, []).append(time_of_row(kind, make, batches)[0])
+        found: dict[str, dict[str, float]] = ask_worker(python, "sinks", HELD, count)
+        for library, rates in found.items():
+            for kind, rate in rates.items():
+                theirs.setdefault((library, kind), []).append(1 / rate)
+    for (library, kind), their_s in theirs.items():
+        if kind not in ours:
+            continue
+        row_s = statistics.median(ours[kind])
+        yield Measurement(
+            name=f"sink {kind}, time of a row",
+            value=row_s * 1e6,
+            unit="us",
+            ratio=row_s / statistics.median(their_s),
+            against=library,
+            budget=1 / LEAST,
+            n=rounds * count,
+        )
 
 
 async def _bare(library: str, port: str, count: int) -> Sequence[float]:
@@ -199,21 +252,40 @@ def _bench(library: str, ports: Sequence[str]) -> TreeSpec:
     )
 
 
-async def _ours(library: str, ports: Sequence[str], count: int) -> Sequence[float]:
-    times_s: list[float] = []
+async def _ask(library: str, port: str, count: int) -> Sequence[float]:
+    """Return how long it takes to ask the device of one port, each time."""
+    async with open_tree(_bench(library, [port])) as tree:
+        (device,) = tree.instruments
+        parameter = device.parameters[PARAMETERS[library]]
+        assert isinstance(parameter, Reading)
+        return await _timed(partial(device.ask, parameter), count)
+
+
+async def _poll_all(library: str, ports: Sequence[str], count: int) -> Sequence[float]:
+    """Return how long a poll of all ports takes, each time."""
     async with open_tree(_bench(library, ports)) as tree:
         fleet = tree.fleet()
-        for turn in range(count + WARM):
-            began_s = time.perf_counter()
+
+        async def poll() -> None:
             if library == "alicatlib":
                 results: Mapping[str, DeviceResult[Any]] = await fleet.poll()
             else:
                 wanted = dict.fromkeys(fleet)
                 results = await fleet.execute(EzZoneStandardBus.heat_power, wanted)
-            if turn >= WARM:
-                times_s.append(time.perf_counter() - began_s)
             if not all(each.ok for each in results.values()):
                 raise RuntimeError(f"{results}")
+
+        return await _timed(poll, count)
+
+
+async def _timed(call: Callable[[], Awaitable[object]], count: int) -> Sequence[float]:
+    for _ in range(WARM):
+        await call()
+    times_s: list[float] = []
+    for _ in range(count):
+        began_s = time.perf_counter()
+        await call()
+        times_s.append(time.perf_counter() - began_s)
     return times_s
 
 

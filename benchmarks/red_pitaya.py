@@ -36,11 +36,13 @@ def run(*, quick: bool) -> Iterable[Measurement]:
 async def _measure(found: list[Measurement], quick: bool) -> None:
     events: list[Event] = []
     async with _board(events) as (rp, line):
-        found += _shares("set asg0.frequency", await _set(rp, 200 if quick else 1000))
-        found += await _beside(rp, 1 if quick else 3)
-        found.append(await _arrays(rp, 20 if quick else 100))
-        found += _shares("withdraw a trace until free", await _withdraw(rp, 10), at_most=(20, 20))
-        found += await _killed(rp, 3 if quick else 10)
+        found += _shares("set asg0.frequency", await _set(rp, 10 if quick else 1000))
+        found += await _beside(rp, 0.1 if quick else 1.0, 1 if quick else 3)
+        found.append(await _arrays(rp, 3 if quick else 100))
+        found += _shares(
+            "withdraw a trace until free", await _withdraw(rp, 2 if quick else 10), at_most=(20, 20)
+        )
+        found += await _killed(rp, 1 if quick else 10)
         found.append(await _stalled(line, events))
 
 
@@ -68,14 +70,14 @@ async def _set(rp: RedPitaya, times: int, every_s: float = 0.0) -> list[float]:
     return taken
 
 
-async def _beside(rp: RedPitaya, rounds: int) -> list[Measurement]:
-    """Set the frequency again and again while a trace of 1 s is acquired and read."""
+async def _beside(rp: RedPitaya, duration_s: float, rounds: int) -> list[Measurement]:
+    """Set the frequency again and again while a trace is acquired and read."""
     taken: list[float] = []
     traces: list[float] = []
 
     async def acquire(over: trio.CancelScope) -> None:
         began_s = time.perf_counter()
-        await rp.scope.single(duration=1.0)
+        await rp.scope.single(duration=duration_s)
         traces.append(time.perf_counter() - began_s)
         over.cancel()
 

@@ -45,8 +45,10 @@ class Measurement:
 
     def as_json(self) -> str:
         """Return it as one JSON object."""
+        fields = asdict(self)
+        n = fields.pop("n")
         where = {"python": platform.python_version(), "trio": trio.__version__}
-        return json.dumps({**asdict(self), "ok": self.ok, **where})
+        return json.dumps({**fields, "ok": self.ok, "n": n, **where})
 
     def as_text(self) -> str:
         """Return it as one line for people."""
@@ -75,6 +77,20 @@ async def interleave(cases: dict[str, Call], *, rounds: int, calls: int) -> dict
                 await call()
             taken[name].append((time.perf_counter() - began_s) / calls * 1e6)
     return {name: statistics.median(each) for name, each in taken.items()}
+
+
+async def take_single_turns(
+    cases: Mapping[str, Call], *, rounds: int, calls: int
+) -> dict[str, list[float]]:
+    """Return the times of all calls of each case, in microseconds, the cases taking turns."""
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, call in cases.items():
+            for _ in range(calls):
+                began_s = time.perf_counter()
+                await call()
+                taken[name].append((time.perf_counter() - began_s) * 1e6)
+    return taken
 
 
 def take_turns(cases: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:

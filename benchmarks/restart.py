@@ -39,7 +39,7 @@ class _Fragile:
 
 def run(*, quick: bool) -> Iterable[Measurement]:
     """Measure each way of going wrong by itself."""
-    rounds = 20 if quick else 100
+    rounds = 3 if quick else 100
     yield from _latency("crash of an actor to its next answer", trio.run(_crash, rounds))
     refusals, exchange_s, emergencies = trio.run(_bus, rounds)
     yield from _latency("refusal at an open breaker", refusals)
