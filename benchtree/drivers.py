@@ -17,11 +17,16 @@ from actors.instruments.alicat import (
 )
 from actors.instruments.red_pitaya import RedPitaya
 from actors.instruments.scpi import (
+    EnvironmentalChamber,
+    FunctionGenerator,
     Multimeter,
     Oscilloscope,
     PowerSupply,
     ScpiInstrument,
     SignalGenerator,
+    SourceMeasureUnit,
+    Spectrometer,
+    SpectrumAnalyser,
     TemperatureController,
 )
 from actors.instruments.watlow import (
@@ -45,6 +50,11 @@ BUILT_IN: Final[Mapping[str, type[Instrument]]] = {
     "scpi.multimeter": Multimeter,
     "scpi.oscilloscope": Oscilloscope,
     "scpi.signal_generator": SignalGenerator,
+    "scpi.source_measure": SourceMeasureUnit,
+    "scpi.function_generator": FunctionGenerator,
+    "scpi.spectrum_analyser": SpectrumAnalyser,
+    "scpi.environmental_chamber": EnvironmentalChamber,
+    "scpi.spectrometer": Spectrometer,
     "scpi.temperature_controller": TemperatureController,
     "watlow": EzZoneStandardBus,
     "watlow.modbus": EzZoneModbus,

@@ -266,7 +266,7 @@ class Invariants:
         fence = instrument.fence([identity])
         firsts = {each.request for each in (identity, fence) if each is not None}
         hazards = {
-            instrument.plan(setting.to(value), confirm=True).exchange.request
+            instrument.plan(setting.to(value), confirm=True, whatever=True).exchange.request
             for setting in instrument.parameters.values()
             if isinstance(setting, Setting)
             for value in (setting.limits.choices or ((False, True) if setting.type is bool else ()))

@@ -10,9 +10,23 @@ import pytest
 from attrs import field, frozen
 from trio.testing import MockClock
 
-from actors import Assignment, Cause, CommandError, Reading, RefusedError, Setting
-from actors.instruments.scpi import Oscilloscope, ScpiInstrument
+from actors import Assignment, Cause, CommandError, RefusedError, Setting
+from actors.instruments.scpi import (
+    HIGH_IMPEDANCE,
+    EnvironmentalChamber,
+    FunctionGenerator,
+    Oscilloscope,
+    ScpiInstrument,
+    SourceMeasureUnit,
+    Spectrometer,
+    SpectrumAnalyser,
+)
 from benchtree.drivers import best_driver, name_of
+from benchtree.exercise import Exercise
+from benchtree.faultplan import LEVELS, FaultPlan
+from benchtree.simulate import Bench as SimulatedBench
+from benchtree.simulate import simulate
+from benchtree.spec import BusSpec, InstrumentSpec, TreeSpec
 from tests.actors.bench import Bench
 from tools import ROOT
 from tools.draw_parameters import parameter_table
@@ -33,7 +47,7 @@ class Family:
 
     driver: type[ScpiInstrument]
     real: Literal["tcp", "pty"] = "tcp"
-    first: Sequence[Assignment[Any]] = ()
+    first: Sequence[Any] = ()
     values: Mapping[str, Sequence[Any]] = field(factory=dict[str, Sequence[Any]])
 
     def __str__(self) -> str:
@@ -41,7 +55,36 @@ class Family:
         return self.driver.__name__
 
 
-FAMILIES = (Family(Oscilloscope, "pty"),)
+FAMILIES = (
+    Family(Oscilloscope, "pty"),
+    Family(
+        SourceMeasureUnit,
+        "tcp",
+        (SourceMeasureUnit.voltage_limit.to(2.0), SourceMeasureUnit.current_limit.to(0.1)),
+    ),
+    Family(
+        FunctionGenerator,
+        "pty",
+        (FunctionGenerator.load.to(HIGH_IMPEDANCE),),
+        # The device takes only what its load can get.
+        {
+            "amplitude": (20.0, 1e-3),
+            "offset": (-9.0, 9.0, 0.0),
+            "load": (1.0, 50.0, HIGH_IMPEDANCE),
+        },
+    ),
+    Family(SpectrumAnalyser, "tcp"),
+    Family(
+        EnvironmentalChamber,
+        "pty",
+        (EnvironmentalChamber.temperature_setpoint.to(23.0), EnvironmentalChamber.door_open),
+        # Below the temperature of the air, the protection trips.
+        {"protection_temperature": (100.0, 200.0)},
+    ),
+    Family(Spectrometer, "tcp"),
+)
+SIMULATED_S = 120.0
+
 EVERY = pytest.mark.parametrize("family", FAMILIES, ids=str)
 
 
@@ -50,8 +93,8 @@ async def opened(family: Family) -> AsyncGenerator[tuple[ScpiInstrument, Bench]]
     """Put an instrument of a family on a simulated line, with what it needs set."""
     assert family.driver.model is not None
     async with on_line(family.driver, family.driver.model(), name="it") as (instrument, bench):
-        for assignment in family.first:
-            await instrument.ask(assignment, confirm=True)
+        for directive in family.first:
+            await instrument.ask(directive, confirm=True)
         yield instrument, bench
 
 
@@ -163,14 +206,14 @@ async def test_garbled_and_truncated_readings_are_faults(
 ) -> None:
     """A broken answer is never a value; the next one is right."""
     async with opened(family) as (instrument, bench):
-        readings = [each for each in family.driver.parameters.values() if isinstance(each, Reading)]
+        plan = instrument.plan(next(iter(family.driver.parameters.values())))
         for break_it in (bench.line.garble, bench.line.truncate):
-            right = await instrument.ask(readings[0])
+            right = await instrument.ask_plan(plan)
             break_it()
             with pytest.raises(CommandError) as failed:
-                await instrument.ask(readings[0])
+                await instrument.ask_plan(plan)
             assert failed.value.cause is Cause.TRANSPORT
-            assert type(await instrument.ask(readings[0])) is type(right)
+            assert await instrument.ask_plan(plan) == right
 
 
 @EVERY
@@ -185,7 +228,17 @@ def test_its_model_finds_its_driver(family: Family) -> None:
 
 @pytest.mark.parametrize(
     ("model", "driver"),
-    [("DSO-X 3024A", Oscilloscope), ("MSOX4154A", Oscilloscope), ("EDUX1052G", Oscilloscope)],
+    [
+        ("DSO-X 3024A", Oscilloscope),
+        ("MSOX4154A", Oscilloscope),
+        ("EDUX1052G", Oscilloscope),
+        ("B2912A", SourceMeasureUnit),
+        ("B2901BL", SourceMeasureUnit),
+        ("33522B", FunctionGenerator),
+        ("33220A", FunctionGenerator),
+        ("N9020A", SpectrumAnalyser),
+        ("E4440A", SpectrumAnalyser),
+    ],
 )
 def test_known_models(model: str, driver: type[ScpiInstrument]) -> None:
     """Instruments on sale are recognised by what they call themselves."""
@@ -209,11 +262,31 @@ async def test_on_a_real_line(family: Family) -> None:
     """Over a socket or a terminal it is identified, set and read like in memory."""
     assert family.driver.model is not None
     async with on_real_line(family.driver, family.driver.model(), family.real) as (it, line):
-        for assignment in family.first:
-            await it.ask(assignment, confirm=True)
+        for directive in family.first:
+            await it.ask(directive, confirm=True)
         setting, instance = next(settings_of(family))
         value = values_of(family, setting)[-1]
         await it.ask(setting.to(value, instance=instance), confirm=True)
         found = await it.ask(setting, instance=instance)
         assert setting.limits.same(value, found)
         assert len(line.requests) >= 3
+
+
+def test_all_of_them_simulated() -> None:
+    """Under faults of every kind, with users at work, nothing that must hold is violated."""
+    numbered = list(enumerate(FAMILIES, start=1))
+    spec = TreeSpec(
+        name="families",
+        buses=[BusSpec(name=f"bus{n}", address=f"tcp://192.0.2.{n}:5025") for n, _ in numbered],
+        instruments=[
+            InstrumentSpec(name=f"it{n}", bus=f"bus{n}", driver=family.driver)
+            for n, family in numbered
+        ],
+    )
+
+    async def main(bench: SimulatedBench) -> None:
+        await Exercise(bench, SIMULATED_S).run()
+
+    plan = FaultPlan.seeded(3, spec, duration_s=SIMULATED_S, rates=LEVELS["heavy"])
+    report = simulate(3, main, bench=spec, faults=plan)
+    assert report.violations == ()

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from actors.command import Plan
 from actors.operation import Overlap
-from actors.parameter import Operation
+from actors.parameter import Action
 from actors.ticket import Ticket
 from transports import Exchange
 
@@ -59,7 +59,7 @@ class TracingInstrument(ScpiInstrument):
 
     async def begin(
         self,
-        operation: Operation,
+        operation: Action,
         asks: Sequence[str],
         build: Callable[[Block], T],
         *,

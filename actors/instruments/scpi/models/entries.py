@@ -22,6 +22,7 @@ ERROR_TEXTS: Final[Mapping[int, str]] = {
     -113: "Undefined header",
     -131: "Invalid suffix",
     -151: "Invalid string data",
+    -211: "Trigger ignored",
     -213: "Init ignored",
     -221: "Settings conflict",
     -222: "Data out of range",
