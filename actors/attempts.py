@@ -218,6 +218,8 @@ class Attempts:
         else:
             self._upkeep.note_answer(member, epochs)
             if overlap is not None:
+                for brought in plan.brings:
+                    member.intend(brought)
                 self._follow(member, ticket, overlap, reply)
             else:
                 member.intend(plan)

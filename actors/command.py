@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum, auto
 from typing import Final, Generic, TypeVar
 
@@ -120,6 +120,8 @@ class Plan(Generic[T_co]):
         hazardous: Whether it can do harm.
         idempotent: Whether carrying it out twice is the same as once.
         setting: The setting it establishes, if it does.
+        brings: Writes whose settings an operation brings along: once it has begun, the device
+            holds them as if they had been written.
         readback: How to find out whether the device holds it; None where that is not known.
         then: Given a reply, the step that has to follow it before the command is done;
             None where that reply is the one to decode. Raises nothing: what is wrong with
@@ -136,6 +138,7 @@ class Plan(Generic[T_co]):
     hazardous: bool = False
     idempotent: bool = True
     setting: str | None = None
+    brings: Sequence[Plan[object]] = ()
     readback: Readback | None = None
     then: Callable[[bytes], Plan[T_co] | None] | None = None
     overlap: Overlap[T_co] | None = None

@@ -170,6 +170,8 @@ class Following:
                 self._engagements.release(member)
                 self._attempts.note_failed(member, ticket, cause, reason, fault)
                 return
+        if ticket.doing:
+            reason += f": {ticket.doing}"
         stoppable = self._engagements.call_off(member, now_s)
         self._intake.fail(ticket, cause, reason, fault=fault)
         if stoppable:

@@ -54,11 +54,14 @@ class Progress:
     Attributes:
         done: Whether it is over.
         fraction: How much of it is done, from 0 to 1; None where the device does not say.
+        doing: What it is at, in words, such as "it waits for the trigger"; "" where the device
+            does not say.
         said: What the device said, as it came.
     """
 
     done: bool
     fraction: float | None = None
+    doing: str = ""
     said: bytes = b""
 
 

@@ -126,6 +126,11 @@ class Ticket(Generic[T]):
         if self._moved is not None:
             self._moved(self, None)
 
+    @property
+    def doing(self) -> str:
+        """What the operation said last that it is at, in words; "" where it does not say."""
+        return "" if self._progress is None else self._progress.doing
+
     def note_progress(self, progress: Progress) -> None:
         """Note how far the operation has come."""
         self._progress = progress

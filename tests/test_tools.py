@@ -173,6 +173,34 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "libgl1" not in list(check_packages.missing())
 
 
+@pytest.mark.parametrize("root", [True, False])
+def test_missing_packages_are_installed_where_that_asks_nobody(
+    root: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who may install packages gets them; who may not is told which, in one line."""
+    asked = tmp_path / "asked"
+    apt, initdb = tmp_path / "apt-get", tmp_path / "initdb"
+    apt.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    initdb.write_text("#!/bin/sh\n")
+    for program in (apt, initdb):
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
+
+    def absent(library: str) -> bool:
+        return library != "libEGL.so.1" or asked.exists()
+
+    monkeypatch.setattr(check_packages, "loads", absent)
+    assert check_packages.main() == (0 if root else 1)
+    said = capsys.readouterr().out.splitlines()
+    if root:
+        assert said == ["installing packages: libegl1"]
+        assert [line.split()[0] for line in asked.read_text().splitlines()] == ["update", "install"]
+        assert asked.read_text().split()[-1] == "libegl1"
+    else:
+        assert said == ["packages are missing: apt-get install libegl1"]
+
+
 def test_ci_installs_what_is_checked_for() -> None:
     """The list of CI names every package that the heavy tests are refused without."""
     run = (ROOT / ".ci/run").read_text(encoding="utf-8")

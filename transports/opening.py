@@ -11,7 +11,7 @@ from .errors import AddressError
 from .framing import Framing
 from .hosted import HostedTransport, Hosting
 from .profile import GPIB, LAN, SERIAL, TCP, USBTMC, BusProfile
-from .pyrpl import REDPITAYA, Emulator, PyrplTransport
+from .pyrpl import REDPITAYA, Emulator, PyrplTransport, check_installed
 from .resource import Medium
 from .serial import connect_serial
 from .stream import ByteStream, StreamTransport
@@ -91,11 +91,13 @@ def make_board_transport(
 
     Raises:
         AddressError: It is not the address of a Red Pitaya, or of an emulator that is not there.
+        ConnectError: PyRPL is not installed; says in one line what to install.
     """
     board = address.board
     if board is None:
         raise AddressError("this is no Red Pitaya; write redpitaya://HOST", address=address.text)
     if board.emulated and emulator is None:
         raise AddressError("there is no emulator for it here", address=address.text)
+    check_installed(address.text)
     numbers = profile or default_profile(address)
     return PyrplTransport(canonical_key(address), board, numbers, emulator=emulator)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from transports.base import Exchange
 from transports.board import BoardSettings
 from transports.errors import (
     ConnectError,
+    ConnectProblem,
     LineBusyError,
     LineClosedError,
     PeerLostError,
@@ -29,6 +31,7 @@ from transports.errors import (
 )
 from transports.line_state import LineState
 from transports.lookup import resolve_key
+from transports.opening import make_board_transport
 from transports.pyrpl import PyrplTransport
 from transports.pyrpl.board import open_board
 from transports.pyrpl.contract import StartError
@@ -383,6 +386,68 @@ def test_a_missing_library_is_one_line_with_the_command(monkeypatch: pytest.Monk
     with pytest.raises(StartError) as missing:
         open_board({"config_name": None, "host": "rp", "port": 2222, "ssh": False})
     assert str(missing.value) == 'PyRPL is not installed: pip install "benchtree[pyrpl]"'
+
+
+def _inside(folder: Path) -> list[Path]:
+    return [*folder.iterdir()]
+
+
+async def test_a_worker_that_keeps_nothing_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder goes with it, killed or not; what a killed program left goes at the next start."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("PYRPL_USER_DIR", raising=False)
+    async with fake_line() as line:
+        (folder,) = _inside(tmp_path)
+        assert folder.name.startswith("benchtree-pyrpl-")
+        (folder / "written").touch()
+        assert line.pid is not None
+        os.kill(line.pid, signal.SIGKILL)
+        await line.wait_lost()
+        await line.open()
+        (again,) = _inside(tmp_path)
+        assert again != folder
+    assert not _inside(tmp_path)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    program = await trio.lowlevel.open_process(
+        [sys.executable, "-c", _ORPHAN], stdout=subprocess.PIPE, env=environment
+    )
+    assert program.stdout is not None
+    async with program.stdout:
+        await program.stdout.receive_some()
+        async with fake_line():
+            assert len(_inside(tmp_path)) == 2  # nobody takes what is in use
+        program.kill()
+        await program.wait()
+    (left,) = _inside(tmp_path)
+    async with fake_line():
+        assert not left.exists()
+    assert not _inside(tmp_path)
+
+
+async def test_the_users_own_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PyRPL keeps in a folder that was chosen for it is nobody else's to remove."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setenv("PYRPL_USER_DIR", str(tmp_path))
+    (tmp_path / "config").touch()
+    async with fake_line():
+        pass
+    assert [each.name for each in _inside(tmp_path)] == ["config"]
+
+
+async def test_a_missing_library_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PyRPL is not installed, adding a board fails with one line, and is not retried."""
+
+    def find_nothing(name: str) -> None:
+        del name
+
+    monkeypatch.setattr("transports.pyrpl.client.find_spec", find_nothing)
+    says = 'redpitaya://rp.invalid: PyRPL is not installed: pip install "benchtree[pyrpl]"'
+    with pytest.raises(ConnectError) as missing:
+        make_board_transport(parse_address("redpitaya://rp.invalid"))
+    assert str(missing.value) == says
+    assert missing.value.problem is ConnectProblem.MISSING_LIBRARY
 
 
 _ORPHAN = """

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import trio
 
+from actors import CommandError
 from tests.pyrpl.boards import Floats, bench, strongest
 
 pytestmark = pytest.mark.heavy
@@ -88,6 +89,10 @@ async def test_a_demodulated_signal_has_both_quadratures() -> None:
         await iq.amplitude.set(0.4)
         await iq.output.set("out1")
         await trio.sleep(0.1)
+        await iq.output_signal.set("output_direct")
+        with pytest.raises(CommandError, match=r"iq0\.output_signal is 'output_direct': its quad"):
+            await iq.quadratures(average_s=0.05)
+        await iq.output_signal.set("quadrature")
         found = await iq.quadratures(average_s=0.05)
         assert found.amplitude == pytest.approx(0.4, rel=0.05)
         assert await iq.phase.get() == pytest.approx(0.0, abs=0.01)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
 import pytest
 import trio
 
-from actors import Cause, CommandError, RefusedError
+from actors import (
+    Cause,
+    CommandError,
+    ReconcilePolicy,
+    Reconciler,
+    RefusedError,
+    StateDrifted,
+)
 from actors.instruments.red_pitaya import Point
 from tests.pyrpl.boards import bench, eventually, strongest
 
@@ -100,6 +108,78 @@ async def test_a_second_client_waits_or_is_refused() -> None:
     assert second == [16_384]
 
 
+async def test_a_trigger_is_waited_for_and_given() -> None:
+    """A trigger that was set before is waited for as long as is said, and it is said."""
+    async with bench() as b, trio.open_nursery() as nursery:
+        rp = b.rp
+        await rp.asg0.setup(
+            waveform="halframp",
+            frequency=100.0,
+            amplitude=0.5,
+            phase=90.0,
+            cycles_per_burst=1,
+            trigger_source="off",
+        )
+        await rp.scope.trigger_source.set("asg0")
+        waits = "not done within 0.2 s: it waits for the trigger 'asg0'"
+        with pytest.raises(CommandError, match=waits):
+            await rp.scope.single(input1="asg0", duration=0.03, timeout_s=0.2)
+        ticket = await rp.scope.submit_single()
+
+        async def trigger() -> None:
+            async with aclosing(ticket.progress()) as told:
+                async for progress in told:
+                    if progress.doing:
+                        assert progress.doing == "it waits for the trigger 'asg0'"
+                        break
+            await rp.asg0.trigger()
+
+        nursery.start_soon(trigger)
+        outcome = await ticket.outcome()
+        assert outcome.value is not None
+        trace = outcome.value
+        # One turn of the table from a quarter on: from -0.25 up, once around, and at rest.
+        after = trace.ch1[trace.time > 0.0]
+        assert after[0] == pytest.approx(-0.25, abs=0.02)
+        assert np.count_nonzero(np.diff(after) < -0.5) == 1
+        assert after[-1] == pytest.approx(-0.25, abs=0.02)
+        assert await rp.asg0.trigger_source.get() == "off"
+        assert await rp.asg0.phase.get() == pytest.approx(90.0)
+
+
+async def test_what_was_told_is_what_is_found() -> None:
+    """What the board rounds, changes itself or takes along with an operation is no drift."""
+    async with bench() as b:
+        rp = b.rp
+        await rp.scope.decimation.set(16)
+        await rp.scope.duration.set(0.1)
+        await rp.pid0.input_filter.set([1234.0, -3.0])
+        await rp.pid0.p.set(0.123)
+        await rp.pid0.i.set(-5.0)
+        await rp.pid0.ival.set(0.5)
+        await rp.pid0.setpoint.set(0.3)
+        await rp.iq0.bandwidth.set([777.0])
+        await rp.iq0.ac_bandwidth.set(55.0)
+        await rp.iq0.gain.set(0.33)
+        await rp.iq2.frequency.set(1e6)
+        await rp.iq2.bandwidth.set([5e3, 5e3])
+        await rp.iq2.amplitude.set(0.2)
+        await rp.trigger.armed.set(True)
+        await rp.hk.pin_p.set(True, instance=2)
+        await rp.network_analyzer.points.set(100)
+        await rp.network_analyzer.resolution_bandwidth.set(333.0)
+        await rp.network_analyzer.sweep(1e4, 1e5, 2, output="off").result()
+        await rp.scope.threshold.set(0.25)
+        await rp.scope.single(duration=0.002, threshold=0.5)
+        assert rp.bus.intended("rp.scope").keys() == {"duration", "threshold"}
+        await Reconciler(rp.bus, ReconcilePolicy()).look()
+        assert not [each for each in b.events if isinstance(each, StateDrifted)]
+        await rp.set("iq2.frequency", 2e6)
+        await Reconciler(rp.bus, ReconcilePolicy()).look()
+        drifted = [each for each in b.events if isinstance(each, StateDrifted)]
+        assert [(each.instrument, each.setting) for each in drifted] == [("rp.iq2", "frequency")]
+
+
 async def test_what_excludes_one_another_is_refused() -> None:
     """The network analyser and iq2 exclude one another, each with a message that says so."""
     async with bench() as b:
@@ -108,6 +188,8 @@ async def test_what_excludes_one_another_is_refused() -> None:
         await rp.iq2.output.set("out1")
         with pytest.raises(CommandError, match=r"drives out1 with 0\.5 V now: switch iq2 off"):
             await rp.network_analyzer.sweep(1e3, 1e4, 3).result()
+        await rp.network_analyzer.points.set(3)
+        assert await rp.iq2.amplitude.get() == pytest.approx(0.5)
         await rp.iq2.output.set("off")
         async with rp.network_analyzer.sweep(1e3, 1e5, 1000) as sweep:
             await anext(sweep)
@@ -117,8 +199,14 @@ async def test_what_excludes_one_another_is_refused() -> None:
                 await rp.call_method("spectrumanalyzer.single")
             # What makes it safer passes.
             await rp.iq2.output.set("off")
-            with pytest.raises(CommandError, match="there is no module 'rp'"):
-                await rp.set("rp.iq2.frequency", 1e3)
+            for path, says in (
+                ("rp.iq2.frequency", "there is no module 'rp'"),
+                ("networkanalyzer.iq.frequency", "uses iq2; wait for it or stop it"),
+                ("lockbox.parent.rp.iq2.frequency", "'parent' leads out of the module; begin with"),
+                ("asg0.parent.iq2.frequency", "'parent' leads out of the module"),
+            ):
+                with pytest.raises(CommandError, match=says):
+                    await rp.set(path, 1e3)
             for module in ("iq2", "networkanalyzer", "network_analyzer"):
                 assert (await rp.status(module)).doing == "sweep"
             for ask in (rp.status, rp.stop):
@@ -245,7 +333,7 @@ async def test_the_commands_of_the_shared_worker() -> None:
         assert isinstance(await send("iq_get_measurement", channel="iq0"), dict)
         for name, params, says in (
             ("scope_acquir", {}, "unknown command"),
-            ("pid_set_setpoint", {}, "pid_set_setpoint needs the parameter 'value'"),
+            ("pid_set_setpoint", {}, "pid_set_setpoint: it needs the parameter 'setpoint'"),
             ("pid_set_setpoint", {"channel": "pid7", "value": 0}, "there is no channel"),
             ("asg_set_frequency", {"channel": "asg0", "value": 1e9}, "out of range"),
         ):

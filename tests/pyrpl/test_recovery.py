@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trio
 
@@ -40,6 +42,11 @@ async def test_a_killed_worker_is_replaced_and_settings_are_restored() -> None:
         rp = b.rp
         await rp.asg0.setup(frequency=1e3, amplitude=0.25)
         await rp.pid0.setpoint.set(0.125)
+        # High for three quarters of the time, low for one: unlike any waveform.
+        await rp.asg1.load(np.repeat([0.25, 0.25, 0.25, -0.75], 4096))
+        await rp.asg1.setup(frequency=1e3, amplitude=1.0)
+        await rp.asg1.trigger()
+        await rp.scope.single(input2="asg1", duration=0.01)
         pid = b.pid
         failed: list[float] = []
 
@@ -68,6 +75,15 @@ async def test_a_killed_worker_is_replaced_and_settings_are_restored() -> None:
         await _back(b, pid, 10.0)
         assert await rp.asg0.frequency.get() == pytest.approx(1e3, abs=0.1)
         assert await rp.pid0.setpoint.get() == pytest.approx(0.125)
+        # The acquisition's settings are as before, too.
+        assert await rp.scope.input2.get() == "asg1"
+        assert await rp.scope.duration.get() == pytest.approx(8.59, abs=0.01)
+        levels = (await rp.scope.single(duration=0.01)).summaries[1]
+        assert (levels.low, levels.high) == pytest.approx((-0.75, 0.25), abs=0.01)
+        await rp.asg1.waveform.set("square")
+        await rp.asg1.setup(frequency=2e3)
+        levels = (await rp.scope.single()).summaries[1]
+        assert (levels.low, levels.high) == pytest.approx((-1.0, 1.0), abs=0.01)
         restored = [each for each in b.events if isinstance(each, SettingsRestored)]
         assert {each.instrument for each in restored} >= {"rp.asg0", "rp.pid0"}
     assert not alive(pid)
@@ -209,7 +225,7 @@ async def test_opening_and_closing_leaves_nothing(
     """However often a board is opened and closed: no process, thread or file stays."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     async with emulated() as (_, address):
         pids: set[int] = set()
         held: list[tuple[int, int]] = []

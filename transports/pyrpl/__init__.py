@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .client import COMMAND, REDPITAYA, Emulator, PyrplTransport
+from .client import COMMAND, REDPITAYA, Emulator, PyrplTransport, check_installed
 from .wire import BrokenFrameError, pack, unpack
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "BrokenFrameError",
     "Emulator",
     "PyrplTransport",
+    "check_installed",
     "pack",
     "unpack",
 ]

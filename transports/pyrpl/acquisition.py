@@ -27,6 +27,12 @@ PROGRESS_S: Final = 0.05
 
 POLL_S: Final = 0.002
 
+WAITING_S: Final = 0.01
+"""How often the scope is asked for a trigger that may be long in coming."""
+
+SPARE_S: Final = 10.0
+"""How much longer than its duration an acquisition that waits for no trigger may take."""
+
 ROLLING_FROM_S: Final = 0.1
 """The shortest trace that can roll, in seconds."""
 
@@ -41,7 +47,10 @@ async def acquire(
 ) -> Trace:
     """Return one trace of both inputs, the mean of so many acquisitions.
 
-    Reports how far it is, as a share from 0 to 1.
+    Reports how far it is, as a share from 0 to 1; while it waits for the trigger, that.
+
+    Raises:
+        RefusedCallError: It waits for no trigger, and takes longer than it may.
     """
     del rp
     _set_up(scope, settings, rolling=False)
@@ -130,16 +139,26 @@ async def _acquire_once(
 ) -> npt.NDArray[np.float64]:
     scope._start_trace_acquisition()  # noqa: SLF001 - PyRPL arms
     duration_s = float(scope.duration)
+    source = str(scope.trigger_source)
+    untriggered = source != "immediately"
     began_s = reported_s = trio.current_time()
     while True:
         now_s = trio.current_time()
         left_s = duration_s - (now_s - began_s)
         if left_s <= 0 and scope.curve_ready():
             break
+        if not untriggered and left_s < -SPARE_S:
+            text = f"a trace of {duration_s:.3g} s was not there {SPARE_S:g} s after its time"
+            raise RefusedCallError("failed", text)
         if report is not None and now_s - reported_s >= PROGRESS_S:
             reported_s = now_s
-            report(before + share * min(1.0, (now_s - began_s) / duration_s))
-        await trio.sleep(min(max(left_s, POLL_S), PROGRESS_S))
+            untriggered = untriggered and bool(scope._trigger_armed)  # noqa: SLF001
+            if untriggered:
+                report(f"it waits for the trigger {source!r}")
+            else:
+                report(before + share * min(1.0, (now_s - began_s) / duration_s))
+        poll_s = WAITING_S if untriggered else POLL_S
+        await trio.sleep(min(max(left_s, poll_s), PROGRESS_S))
     # Where the trace begins in the ring.
     first = int(scope._write_pointer_trigger + scope._trigger_delay_register + 1)  # noqa: SLF001
     return np.stack([np.roll(await _read(scope, base), -first) for base in _DATA])

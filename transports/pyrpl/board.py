@@ -6,40 +6,28 @@ PyRPL and its Qt binding are imported here and nowhere else, and only in the wor
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final, cast
 
+from attrs import evolve
+
 from .acquisition import acquire, roll, stream
-from .contract import BoardLostError, Operation, Quick, Report, StartError
+from .contract import INSTALL, BoardLostError, Operation, Quick, Report, StartError
 from .desk import RefusedCallError
 from .measurement import quadratures, statistics, sweep
+from .modules import ANALYZER, DRIVEN, GENERATORS, NEEDS, NOTHING, Modules
 from .sockets import BoardSocket, NoShell, SocketModule
-from .values import attributes, finished, member, plain
-
-INSTALL: Final = 'pip install "benchtree[pyrpl]"'
+from .tables import Tables, fire
+from .values import attributes, finished, plain
 
 OFF: Final = "off"
 
+QUADRATURE: Final = "quadrature"
+
 MOST_TRACES: Final = 2
 """How many traces of a stream wait to be fetched: they are large."""
-
-DRIVEN: Final = ("asg0", "asg1", "pid0", "pid1", "pid2", "iq0", "iq1", "iq2", "iir")
-"""The modules that can drive an output."""
-
-NEEDS: Final[Mapping[str, frozenset[str]]] = {
-    "networkanalyzer": frozenset({"iq2"}),
-    "spectrumanalyzer": frozenset({"iq2", "scope"}),
-}
-"""The modules that some modules work with."""
-
-ALIASES: Final[Mapping[str, str]] = {
-    "network_analyzer": "networkanalyzer",
-    "spectrum_analyzer": "spectrumanalyzer",
-    "trigger": "trig",
-}
 
 
 def open_board(settings: Mapping[str, Any]) -> PyrplBoard:
@@ -49,17 +37,7 @@ def open_board(settings: Mapping[str, Any]) -> PyrplBoard:
         StartError: It cannot be reached; says why.
     """
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    scratch = None
-    if not settings["config_name"] and "PYRPL_USER_DIR" not in os.environ:
-        # Nothing is to be kept: PyRPL makes its folders all the same.
-        scratch = tempfile.TemporaryDirectory(prefix="benchtree-pyrpl-")
-        os.environ["PYRPL_USER_DIR"] = scratch.name
-    try:
-        return PyrplBoard(_open_pyrpl(settings), scratch)
-    except BaseException:
-        if scratch is not None:
-            scratch.cleanup()
-        raise
+    return PyrplBoard(_open_pyrpl(settings))
 
 
 def _open_pyrpl(settings: Mapping[str, Any]) -> Any:
@@ -108,13 +86,14 @@ def _reason(error: Exception) -> str:
 class PyrplBoard:
     """A board behind a PyRPL."""
 
-    def __init__(self, pyrpl: Any, scratch: tempfile.TemporaryDirectory[str] | None) -> None:
-        """Serve `pyrpl`; remove the scratch folder in the end."""
+    def __init__(self, pyrpl: Any) -> None:
+        """Serve `pyrpl`."""
         from qtpy.QtWidgets import QApplication
 
         self.pyrpl = pyrpl
         self.rp = pyrpl.rp
-        self._scratch = scratch
+        self._modules = Modules(pyrpl)
+        self._tables = Tables({name: self.rp.modules[name] for name in GENERATORS})
         self._process_events: Callable[[], None] = QApplication.processEvents
         # Read at every heart-beat: the register that says what the board is.
         self._heart = self.rp.hk
@@ -123,6 +102,8 @@ class PyrplBoard:
             "get": self._get,
             "set": self._set,
             "call": self._call,
+            "load": self._load,
+            "fire": self._fire,
             "error": self._error,
             "single": self._single,
             "stream": self._stream,
@@ -155,8 +136,6 @@ class PyrplBoard:
         """Stop PyRPL's timers and close the connection."""
         with suppress(Exception):  # the board may be gone, which is why we close
             self.pyrpl._clear()  # noqa: SLF001 - PyRPL offers no other way
-        if self._scratch is not None:
-            self._scratch.cleanup()
 
     def plan(self, name: str, arguments: Mapping[str, Any]) -> Quick | Operation:
         """Return what a call does."""
@@ -176,23 +155,7 @@ class PyrplBoard:
             self._check()
             return value
 
-        return Quick(checked, planned.writes)
-
-    # The modules.
-
-    def module(self, name: str) -> Any:
-        """Return a module by name.
-
-        Raises:
-            RefusedCallError: There is none.
-        """
-        name = ALIASES.get(name, name)
-        software = {each.name: each for each in self.pyrpl.software_modules}
-        found = self.rp.modules.get(name, software.get(name))
-        if found is None:
-            known = ", ".join([*self.rp.modules, *software])
-            raise RefusedCallError("rejected", f"there is no module {name!r}; there are: {known}")
-        return found
+        return evolve(planned, run=checked)
 
     def name_of(self, module: str) -> str:
         """Return what PyRPL calls a module.
@@ -200,26 +163,7 @@ class PyrplBoard:
         Raises:
             RefusedCallError: There is none.
         """
-        self.module(module)
-        return ALIASES.get(module, module)
-
-    def _find(self, path: str) -> tuple[str, Any, str]:
-        """Return the name of a path's module, the object at the path, and its last part."""
-        first, *rest = path.split(".")
-        if not rest:
-            raise RefusedCallError("rejected", f"{path!r} names no attribute: write module.name")
-        found = self.module(first)
-        for part in [*rest]:
-            if part.startswith("_"):
-                raise RefusedCallError(
-                    "rejected", f"{path!r}: {part!r} is not for use from outside"
-                )
-        for part in rest[:-1]:
-            found = member(found, part, path)
-        kind = cast("Any", type(found))
-        # Looking at the class reads no register.
-        member(kind if hasattr(kind, rest[-1]) else found, rest[-1], path)
-        return ALIASES.get(first, first), found, rest[-1]
+        return self._modules.name_of(module)
 
     def _check(self) -> None:
         """Raise what PyRPL may have swallowed."""
@@ -238,27 +182,60 @@ class PyrplBoard:
                 "maker": "Red Pitaya",
                 "model": str(self.rp.hk.id),
                 "library": f"PyRPL {pyrpl.__version__}",
-                "attributes": {} if module is None else attributes(self.module(module)),
+                "attributes": {} if module is None else attributes(self._modules.find(module)),
             }
 
         return Quick(run)
 
     def _get(self, path: str) -> Quick:
-        _, owner, name = self._find(path)
+        _, owner, name = self._modules.locate(path)
         return Quick(lambda: plain(getattr(owner, name), path))
 
     def _set(self, path: str, value: Any) -> Quick:
-        module, owner, name = self._find(path)
+        module, owner, name = self._modules.locate(path)
         if callable(getattr(cast("Any", type(owner)), name, None)):
             raise RefusedCallError("rejected", f"{path} is a method: call it")
         # What makes the board safer asks nobody.
-        safe = name == "output_direct" and value == OFF
-        return Quick(lambda: setattr(owner, name, value), writes=None if safe else module)
+        if name == "output_direct" and value == OFF:
+            return Quick(lambda: setattr(owner, name, value))
+        if module != ANALYZER:
+            touches = NEEDS.get(module, NOTHING)
+            return Quick(lambda: setattr(owner, name, value), module, touches)
+
+        def keep() -> None:
+            # PyRPL would switch off whatever its demodulator does now; a sweep sets all up.
+            with owner.do_setup:
+                setattr(owner, name, value)
+
+        shared = name == "acbandwidth"
+        return Quick(keep, module, NEEDS[module] if shared else NOTHING)
+
+    def _check_demodulator(self) -> None:
+        """Refuse to take the network analyser's demodulator from whoever uses it.
+
+        Raises:
+            RefusedCallError: It drives an output.
+        """
+        iq = self.rp.iq2
+        if iq.output_direct != OFF and float(iq.amplitude) != 0.0:
+            text = (
+                "the network analyser works with iq2, which drives "
+                f"{iq.output_direct} with {float(iq.amplitude):g} V now: switch iq2 off first"
+            )
+            raise RefusedCallError("conflict", text)
+
+    def _load(self, asg: str, points: Any) -> Quick:
+        generator = self._modules.find(asg)
+        return Quick(lambda: self._tables.load(generator, points), writes=asg)
+
+    def _fire(self, asg: str) -> Quick:
+        generator = self._modules.find(asg)
+        return Quick(lambda: fire(generator), writes=asg)
 
     def _call(
         self, path: str, args: list[Any], kwargs: Mapping[str, Any], within_s: float
     ) -> Operation:
-        module, owner, name = self._find(path)
+        module, owner, name = self._modules.locate(path)
 
         async def run(report: Report) -> Any:
             del report
@@ -266,10 +243,10 @@ class PyrplBoard:
             self._check()
             return plain(await finished(result), path)
 
-        return Operation(module, run, NEEDS.get(module, frozenset()), within_s)
+        return Operation(module, run, NEEDS.get(module, NOTHING), within_s)
 
     def _error(self, pid: str) -> Quick:
-        module = self.module(pid)
+        module = self._modules.find(pid)
 
         def run() -> float:
             sampled: float = getattr(self.rp.sampler, module.input)
@@ -284,15 +261,15 @@ class PyrplBoard:
         arguments: Mapping[str, Any],
         kept: int | None = None,
     ) -> Operation:
-        owner = self.module(module)
+        owner = self._modules.find(module)
 
         async def run(report: Report) -> Any:
             value = await work(self.rp, owner, report, **arguments)
             self._check()
             return value
 
-        name = ALIASES.get(module, module)
-        return Operation(name, run, NEEDS.get(name, frozenset()), kept=kept)
+        name = self._modules.name_of(module)
+        return Operation(name, run, NEEDS.get(name, NOTHING), kept=kept)
 
     def _single(self, **arguments: Any) -> Operation:
         return self._operation("scope", acquire, arguments)
@@ -304,16 +281,17 @@ class PyrplBoard:
         return self._operation("scope", roll, arguments, MOST_TRACES)
 
     def _sweep(self, **arguments: Any) -> Operation:
-        iq = self.rp.iq2
-        if iq.output_direct != OFF and float(iq.amplitude) != 0.0:
-            text = (
-                "the network analyser works with iq2, which drives "
-                f"{iq.output_direct} with {float(iq.amplitude):g} V now: switch iq2 off first"
-            )
-            raise RefusedCallError("conflict", text)
-        return self._operation("networkanalyzer", sweep, arguments)
+        self._check_demodulator()
+        return self._operation(ANALYZER, sweep, arguments)
 
     def _quadratures(self, iq: str, **arguments: Any) -> Operation:
+        signal = str(self._modules.find(iq).output_signal)
+        if signal != QUADRATURE:
+            text = (
+                f"{iq}.output_signal is {signal!r}: its quadratures cannot be seen; "
+                f"set it to {QUADRATURE!r} first"
+            )
+            raise RefusedCallError("rejected", text)
         return self._operation(iq, quadratures, arguments)
 
     def _statistics(self, **arguments: Any) -> Operation:

@@ -15,14 +15,23 @@ import trio
 from attrs import define, field
 
 from transports.clock import Clock
-from transports.errors import ConnectError, TransportError
+from transports.errors import ConnectError, ConnectProblem, TransportError
 
+from .scratch import Scratch
 from .wire import BrokenFrameError, Frame, FrameReader, Kind, encode, unpack
 
 _log: Final = logging.getLogger(__name__)
 
 PING_EVERY_S: Final = 0.4
 """How often the worker is asked whether it is there, in seconds."""
+
+USER_DIR: Final = "PYRPL_USER_DIR"
+"""The environment variable that says where PyRPL keeps its files."""
+
+_PROBLEMS: Final[Mapping[str, ConnectProblem]] = {
+    "missing": ConnectProblem.MISSING_LIBRARY,
+    "address": ConnectProblem.UNKNOWN_HOST,
+}
 
 _CHUNK: Final = 65_536
 _TAIL: Final = 20
@@ -68,6 +77,7 @@ class WorkerProcess:
         self._dropped = dropped
         self._heartbeat_s = heartbeat_s
         self._process: trio.Process | None = None
+        self._scratch: Scratch | None = None
         self._outbox: deque[bytes] = deque()
         self._more = trio.Event()
         self._heard = trio.Event()
@@ -89,21 +99,41 @@ class WorkerProcess:
         """Return what it wrote to its standard error last, to be added to a reason."""
         return f"; its last words: {self._tail[-1]}" if self._tail else ""
 
-    async def start(self, command: Sequence[str], settings: bytes) -> None:
-        """Start the process and wait until it has reached the board."""
-        self._process = await trio.lowlevel.open_process(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-            start_new_session=True,  # Ctrl-C is for the program, which stops its instruments
-        )
-        trio.lowlevel.spawn_system_task(self._speak, self._process)
+    async def start(self, command: Sequence[str], settings: bytes, *, keeps: bool) -> None:
+        """Start the process and wait until it has reached the board.
+
+        Unless it `keeps` something, all that it writes goes with it.
+        """
+        if not (keeps or USER_DIR in os.environ):
+            self._scratch = Scratch()
+        try:
+            process = await self._launch(command)
+        except BaseException:
+            self._tidy()
+            raise
+        self._process = process
+        trio.lowlevel.spawn_system_task(self._speak, process)
         self.post(Frame(Kind.SETTINGS, 0, settings))
         await self._ready.wait()
         if self._failure is not None:
             raise self._failure
+
+    async def _launch(self, command: Sequence[str]) -> trio.Process:
+        environment = _environment()
+        if self._scratch is not None:
+            environment[USER_DIR] = str(self._scratch.path)
+        return await trio.lowlevel.open_process(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the program, which stops its instruments
+        )
+
+    def _tidy(self) -> None:
+        if self._scratch is not None:
+            self._scratch.remove()
 
     def post(self, frame: Frame) -> None:
         """Hand a frame over to be sent."""
@@ -154,6 +184,7 @@ class WorkerProcess:
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 await stream.aclose()
+        self._tidy()
         self._ended.set()
 
     def _lose(self, why: str) -> None:
@@ -233,8 +264,9 @@ class WorkerProcess:
                 self._ponged_s = trio.current_time()
                 self._ready.set()
             case Kind.FAILED:
-                _, text = unpack(frame.body)
-                self._failure = ConnectError(str(text), address=self._key)
+                kind, text = unpack(frame.body)
+                problem = _PROBLEMS.get(kind, ConnectProblem.OTHER)
+                self._failure = ConnectError(str(text), address=self._key, problem=problem)
                 self._ready.set()
             case Kind.LOST:
                 return str(unpack(frame.body))
@@ -260,6 +292,6 @@ class WorkerProcess:
                 return
 
 
-def _environment() -> Mapping[str, str]:
+def _environment() -> dict[str, str]:
     """Let the process import what this one can."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}

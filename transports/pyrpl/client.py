@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Final, Protocol
 
 import trio
@@ -20,6 +21,7 @@ from transports.board import BoardSettings
 from transports.clock import Clock, SystemClock, current_clock
 from transports.errors import (
     ConnectError,
+    ConnectProblem,
     ForeignReplyError,
     LineBusyError,
     LineClosedError,
@@ -31,6 +33,7 @@ from transports.line_state import LineState
 from transports.profile import BusProfile, Resync
 
 from .child import Call, WorkerProcess
+from .contract import INSTALL
 from .wire import Frame, Kind, pack
 
 REDPITAYA: Final = BusProfile(
@@ -53,6 +56,17 @@ HEARTBEAT_S: Final = 2.4
 """How long a worker may be silent before it is killed, in seconds."""
 
 MAX_IN_FLIGHT: Final = 256
+
+
+def check_installed(address: str) -> None:
+    """Make sure that a worker process will find PyRPL, without importing it.
+
+    Raises:
+        ConnectError: It will not; says in one line what to install.
+    """
+    if find_spec("pyrpl") is None:
+        text = f"PyRPL is not installed: {INSTALL}"
+        raise ConnectError(text, address=address, problem=ConnectProblem.MISSING_LIBRARY)
 
 
 class Emulator(Protocol):
@@ -155,7 +169,8 @@ class PyrplTransport:
         ready = False
         try:
             with trio.move_on_after(within_s):
-                await worker.start(self._command, pack(asdict(settings)))
+                keeps = settings.config_name is not None
+                await worker.start(self._command, pack(asdict(settings)), keeps=keeps)
                 ready = True
         finally:
             if not ready:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import frozen
+
+INSTALL: Final = 'pip install "benchtree[pyrpl]"'
 
 Report: TypeAlias = Callable[[Any], None]
 """Says how far an operation is; for the operation to call."""
@@ -36,10 +38,12 @@ class Quick:
     Attributes:
         run: Carries it out.
         writes: The module whose registers it writes, or None.
+        touches: Further modules that it writes to.
     """
 
     run: Callable[[], Any]
     writes: str | None = None
+    touches: frozenset[str] = frozenset()
 
 
 @frozen

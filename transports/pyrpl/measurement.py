@@ -22,20 +22,36 @@ PyRPL's own half a period leaves 3 % of the point before.
 
 _SAMPLE_S: Final = 0.002
 
+_OWN: Final = (
+    "output_direct",
+    "input",
+    "acbandwidth",
+    "bandwidth",
+    "frequency",
+    "phase",
+    "gain",
+    "quadrature_factor",
+    "output_signal",
+    "amplitude",
+)
+"""What a sweep changes of its demodulator; what it puts out is not heard before the end."""
+
 
 async def sweep(
     rp: Any, analyzer: Any, report: Report, *, settings: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Return a complex transfer function; each point is reported as it is measured.
 
+    Its demodulator has its own settings back in the end.
+
     A report is the point's index, the frequency in Hz, the complex response and the
     amplitude in V.
     """
     del rp
+    iq = analyzer.iq
+    own = {name: getattr(iq, name) for name in _OWN}
     analyzer.setup(**settings)
     analyzer.sleeptimes = SETTLING_BANDWIDTHS
-    iq = analyzer.iq
-    output = iq.output_direct
     frequencies = np.array(analyzer.frequencies, dtype=np.float64)
     responses = np.full(len(frequencies), np.nan, dtype=np.complex128)
     try:
@@ -51,7 +67,8 @@ async def sweep(
             report([index, float(frequency), complex(response), float(amplitude)])
     finally:
         iq.amplitude = 0
-        iq.output_direct = output
+        for name, value in own.items():
+            setattr(iq, name, value)
     return {"frequency": frequencies, "response": responses}
 
 

@@ -180,7 +180,8 @@ class Worker:
                         self._wait_for(number, nursery, work)
                         return
                     if planned.writes is not None:
-                        self._desk.check_write(planned.writes, name)
+                        for module in (planned.writes, *sorted(planned.touches)):
+                            self._desk.check_write(module, name)
                     value = planned.run()
             answer = [True, value]
         except BoardLostError:

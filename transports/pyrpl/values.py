@@ -82,6 +82,9 @@ def attributes(module: Any) -> Mapping[str, Mapping[str, Any]]:
         choices = _choices(declared, module)
         if choices is not None:
             limits["choices"] = choices
+        stages = getattr(declared, "_FILTERSTAGES", None)
+        if stages is not None:
+            limits["stages"] = int(stages(module))
         found[name] = limits
     return found
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias, TypedDict, cast
 
+from attrs import frozen
+
 from actors.parameter import Reading, Setting
 
 from .controller import Pid
 from .demodulator import Iq
 from .generator import Asg
+from .module import Module
 from .periphery import Sampler
 from .scope import Scope
 
@@ -44,38 +47,35 @@ class Board(Protocol):
 
 
 Params: TypeAlias = dict[str, Any]
-Command: TypeAlias = Callable[[Any, Params], Awaitable[Any]]
 
 _OUTPUT: Final = "output_direct"
 
 
 async def _scope_acquire(board: Board, params: Params) -> Mapping[str, Any]:
-    channel = str(params.pop("input_channel", "in1"))
-    params.pop("timeout", None)
-    settings: dict[str, Any] = {"decimation": 64, "trigger_source": "immediately", **params}
-    trace = await board.scope.single(input1=channel, **settings)
+    channel = params.pop("input_channel", "in1")
+    timeout_s = params.pop("timeout", None)
+    if "duration" not in params:
+        params.setdefault("decimation", 64)
+    params.setdefault("trigger_source", "immediately")
+    trace = await board.scope.single(input1=channel, timeout_s=timeout_s, **params)
     return {"voltage": trace.ch1, "time": trace.time}
 
 
 async def _scope_set_decimation(board: Board, params: Params) -> None:
-    value = params["decimation"] if "decimation" in params else params["value"]
-    await board.scope.decimation.set(value)
+    await board.scope.decimation.set(_one(params, "decimation", "value"))
 
 
 async def _scope_set_trigger(board: Board, params: Params) -> None:
-    await board.scope.trigger_source.set(params["source"])
+    await board.scope.trigger_source.set(_one(params, "trigger_source", "source", "value"))
 
 
 async def _asg_setup(board: Board, params: Params) -> None:
-    asg = _module(board, params, ("asg0", "asg1"))
-    if _OUTPUT in params:
-        params["output"] = params.pop(_OUTPUT)
-    await asg.setup(**params)
+    asg = _module(board, params, _ASGS)
+    await asg.setup(**{_setting(asg, name).name: value for name, value in params.items()})
 
 
 async def _asg_set_frequency(board: Board, params: Params) -> None:
-    asg = _module(board, params, ("asg0", "asg1"))
-    await asg.frequency.set(params["frequency"] if "frequency" in params else params["value"])
+    await _module(board, params, _ASGS).frequency.set(_one(params, "frequency", "value"))
 
 
 async def _pid_configure(board: Board, params: Params) -> None:
@@ -86,8 +86,7 @@ async def _pid_configure(board: Board, params: Params) -> None:
 
 
 async def _pid_set_setpoint(board: Board, params: Params) -> None:
-    pid = _module(board, params, _PIDS)
-    await pid.setpoint.set(params["setpoint"] if "setpoint" in params else params["value"])
+    await _module(board, params, _PIDS).setpoint.set(_one(params, "setpoint", "value"))
 
 
 async def _pid_get_setpoint(board: Board, params: Params) -> float | None:
@@ -98,7 +97,7 @@ async def _pid_get_setpoint(board: Board, params: Params) -> float | None:
 async def _iq_setup(board: Board, params: Params) -> None:
     iq = _module(board, params, _IQS)
     if isinstance(params.get("bandwidth"), (int, float)):
-        params["bandwidth"] = [float(params["bandwidth"])]
+        params["bandwidth"] = [params["bandwidth"]]
     await _set_all(iq, params)
 
 
@@ -111,22 +110,33 @@ async def _sampler_read(board: Board, params: Params) -> float | None:
     channel = str(params.pop("channel", "in1"))
     reading = cast("Reading[float] | None", Sampler.parameters.get(channel))
     if reading is None:
-        raise ValueError(f"there is no signal {channel!r}")
+        known = ", ".join(Sampler.parameters)
+        raise ValueError(f"there is no signal {channel!r}; there are: {known}")
     return await board.sampler.ask(reading)
+
+
+def _one(params: Params, *names: str) -> Any:
+    """Return the parameter that goes by several names."""
+    given = [name for name in names if name in params]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are the same: give one of the two")
+    if not given:
+        raise ValueError(f"it needs the parameter {names[0]!r}")
+    return params[given[0]]
 
 
 async def _set_all(module: Pid | Iq, params: Params) -> None:
     """Set settings by name, the output last; nothing is written where a name is wrong."""
     chosen: list[tuple[Setting[Any], Any]] = []
-    for name, value in sorted(params.items(), key=lambda each: each[0] == _OUTPUT):
+    for name, value in params.items():
         setting = _setting(module, name)
         module.check("setup", setting, value)
         chosen.append((setting, value))
-    for setting, value in chosen:
+    for setting, value in sorted(chosen, key=lambda each: each[0].header == _OUTPUT):
         await module.ask(setting.to(value))
 
 
-def _setting(module: Pid | Iq, name: str) -> Setting[Any]:
+def _setting(module: Asg | Pid | Iq, name: str) -> Setting[Any]:
     """Return a setting by its name here or in PyRPL."""
     for each in module.parameters.values():
         if isinstance(each, Setting) and name in (each.name, each.header):
@@ -143,20 +153,77 @@ def _module(board: Board, params: Params, names: tuple[str, ...]) -> Any:
     return getattr(board, name)
 
 
+_ASGS: Final = ("asg0", "asg1")
 _PIDS: Final = ("pid0", "pid1", "pid2")
 _IQS: Final = ("iq0", "iq1", "iq2")
 
+
+def _settings(kind: type[Module]) -> tuple[str, ...]:
+    """Return the names that a module's settings have here and in PyRPL."""
+    found = [each for each in kind.parameters.values() if isinstance(each, Setting)]
+    names = dict.fromkeys(name for each in found for name in (each.name, each.header))
+    return tuple(names)
+
+
+@frozen
+class Command:
+    """One command.
+
+    Attributes:
+        run: Carries it out; takes its parameters out of the mapping.
+        takes: The names of its parameters.
+    """
+
+    run: Callable[[Any, Params], Awaitable[Any]]
+    takes: tuple[str, ...]
+
+    async def __call__(self, board: Board, params: Params) -> Any:
+        """Carry it out.
+
+        Raises:
+            ValueError: A parameter is missing, or is none of its own; nothing was sent.
+            CommandError: It was refused, or failed.
+        """
+        unknown = next((each for each in params if each not in self.takes), None)
+        if unknown is not None:
+            raise ValueError(f"it has no parameter {unknown!r}; it takes: {', '.join(self.takes)}")
+        return await self.run(board, params)
+
+
+_ACQUIRED: Final = (
+    "decimation",
+    "trigger_source",
+    "input_channel",
+    "input2",
+    "duration",
+    "average",
+    "averages",
+    "trigger_delay",
+    "threshold",
+    "hysteresis",
+    "timeout",
+)
+
 COMMANDS: Final[Mapping[str, Command]] = {
-    "scope_acquire": _scope_acquire,
-    "scope_set_decimation": _scope_set_decimation,
-    "scope_set_trigger": _scope_set_trigger,
-    "asg_setup": _asg_setup,
-    "asg_set_frequency": _asg_set_frequency,
-    "pid_configure": _pid_configure,
-    "pid_set_setpoint": _pid_set_setpoint,
-    "pid_get_setpoint": _pid_get_setpoint,
-    "iq_setup": _iq_setup,
-    "iq_get_measurement": _iq_get_measurement,
-    "sampler_read": _sampler_read,
+    "scope_acquire": Command(_scope_acquire, _ACQUIRED),
+    "scope_set_decimation": Command(_scope_set_decimation, ("decimation", "value")),
+    "scope_set_trigger": Command(_scope_set_trigger, ("trigger_source", "source", "value")),
+    "asg_setup": Command(_asg_setup, ("channel", *_settings(Asg))),
+    "asg_set_frequency": Command(_asg_set_frequency, ("channel", "frequency", "value")),
+    "pid_configure": Command(_pid_configure, ("channel", *_settings(Pid), "d")),
+    "pid_set_setpoint": Command(_pid_set_setpoint, ("channel", "setpoint", "value")),
+    "pid_get_setpoint": Command(_pid_get_setpoint, ("channel",)),
+    "iq_setup": Command(_iq_setup, ("channel", *_settings(Iq))),
+    "iq_get_measurement": Command(_iq_get_measurement, ("channel", "average_s")),
+    "sampler_read": Command(_sampler_read, ("channel",)),
 }
 """What each command does, by its name."""
+
+
+def find_mistake(name: object, params: object) -> str | None:
+    """Return what is wrong with a command whatever its parameters are; None if nothing."""
+    if not isinstance(name, str) or name not in COMMANDS:
+        return f"unknown command {name!r}; there are: {', '.join(COMMANDS)}"
+    if params is not None and not isinstance(params, Mapping):
+        return f"{name}: the parameters are a {type(params).__name__}; they are given by name"
+    return None

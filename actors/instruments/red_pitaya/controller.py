@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, ClassVar, Final
 
 import trio
@@ -13,11 +12,15 @@ from actors.instrument import Directive
 from actors.parameter import Action, Assignment, Reading, Setting
 from transports import Exchange
 
+from .arguments import check_time, check_volts
 from .generator import OFF, OUTPUTS
 from .module import Module
 
 GAIN: Final = 2047.999
 """The largest proportional gain."""
+
+INTEGRAL_HZ: Final = 38_856.18
+"""The largest integral gain: where it is as large as 1, in Hz."""
 
 SAMPLE_S: Final = 0.01
 """How often the error is looked at, in seconds."""
@@ -43,7 +46,7 @@ class Pid(Module):
     output = Setting("output_direct", type=str, choices=OUTPUTS)
     setpoint = Setting("setpoint", unit="V", low=-1.0, high=1.0)
     p = Setting("p", low=-GAIN, high=GAIN)
-    i = Setting("i", unit="Hz")
+    i = Setting("i", unit="Hz", low=-INTEGRAL_HZ, high=INTEGRAL_HZ)
     ival = Setting("ival", unit="V", low=-4.0, high=4.0)
     input_filter: Setting[list[float]] = Setting("inputfilter", type=list, unit="Hz")
     min_voltage = Setting("min_voltage", unit="V", low=-1.0, high=1.0)
@@ -54,6 +57,8 @@ class Pid(Module):
     value = Reading("current_output_signal", unit="V")
 
     safe_state: ClassVar[Sequence[Assignment[Any] | Action]] = (output.to(OFF),)
+
+    moving: ClassVar[Set[str]] = frozenset({"ival"})
 
     def encode(self, directive: Directive[Any], instance: int = 1) -> Exchange:
         """Return the call that carries out `directive`."""
@@ -77,15 +82,14 @@ class Pid(Module):
 
         Args:
             tolerance: The largest error, in V.
-            for_s: How long it has to stay within, in seconds.
+            for_s: How long it has to stay within, in seconds; up to an hour.
 
         Raises:
             RefusedError: A value is wrong, or the error cannot be read now.
             CommandError: Reading it failed.
         """
-        if not (tolerance > 0.0 and for_s >= 0.0 and math.isfinite(for_s)):
-            why = f"tolerance is {tolerance:g} V, for_s is {for_s:g} s; both must be positive"
-            raise self.refuse("wait_stable", why)
+        check_volts(self.name, "wait_stable", "tolerance", tolerance)
+        check_time(self.name, "wait_stable", "for_s", for_s, low=0.0)
         began_s = due_s = trio.current_time()
         since_s: float | None = None
         while True:

@@ -12,11 +12,14 @@ from attrs import frozen
 
 from actors.parameter import Action, Assignment, Reading, Setting
 from actors.ticket import Ticket
-from actors.validation import Limits, check
 
+from .arguments import check_time
 from .feed import Feed
 from .generator import OFF, OUTPUTS
 from .module import Module
+
+GAIN: Final = 63.999
+"""The largest gain of a demodulator's output."""
 
 _SPARE_S: Final = 30.0
 
@@ -55,8 +58,8 @@ class Iq(Module):
     ac_bandwidth = Setting("acbandwidth", unit="Hz", low=0.0)
     phase = Setting("phase", unit="deg", low=0.0, high=360.0)
     amplitude = Setting("amplitude", unit="V", low=-1.0, high=1.0)
-    gain = Setting("gain")
-    quadrature_factor = Setting("quadrature_factor")
+    gain = Setting("gain", low=-GAIN, high=GAIN)
+    quadrature_factor = Setting("quadrature_factor", low=-131_072.0, high=131_071.0)
     on = Setting("on", type=bool)
     value = Reading("current_output_signal", unit="V")
 
@@ -72,7 +75,7 @@ class Iq(Module):
             RefusedError: A value is wrong, or it was not accepted.
             CommandError: It failed.
         """
-        _check_time(self, "quadratures", "average_s", average_s)
+        check_time(self.name, "quadratures", "average_s", average_s, low=0.0)
         plan = self.operation(
             "quadratures",
             {"iq": self.unit, "average_s": average_s},
@@ -162,20 +165,18 @@ class NetworkAnalyzer(Module):
             CommandError: From the first item on: it failed, as where iq2 is in use.
         """
         kind = type(self)
-        settings = self.checked(
-            "sweep",
-            {
-                kind.start_frequency: start_hz,
-                kind.stop_frequency: stop_hz,
-                kind.points: points,
-                kind.amplitude: amplitude,
-                kind.input: input,
-                kind.output: output,
-                kind.resolution_bandwidth: bandwidth_hz,
-                kind.averages: averages,
-                kind.logarithmic: logarithmic,
-            },
-        )
+        given: dict[Setting[Any], Any] = {
+            kind.start_frequency: start_hz,
+            kind.stop_frequency: stop_hz,
+            kind.points: points,
+            kind.amplitude: amplitude,
+            kind.input: input,
+            kind.output: output,
+            kind.resolution_bandwidth: bandwidth_hz,
+            kind.averages: averages,
+            kind.logarithmic: logarithmic,
+        }
+        settings = self.checked("sweep", given)
         # The bandwidth that the board has may be half of what is wanted.
         within_s = (points + 3) * (1.5 + averages) * 3.0 / bandwidth_hz + points * 0.1 + _SPARE_S
 
@@ -186,12 +187,8 @@ class NetworkAnalyzer(Module):
                 lambda said: TransferFunction(said["frequency"], said["response"]),
                 within_s=within_s,
                 reports=reports,
+                brings=given,
             )
             return await self.start(plan, wait=wait)
 
         return Feed(start, lambda report: Point(*report), kept=None)
-
-
-def _check_time(module: Module, command: str, name: str, value: float) -> None:
-    limits = Limits(float, "s", low=0.0, high=3600.0)
-    check(limits, value, instrument=module.name, command=f"{command}.{name}", confirm=False)

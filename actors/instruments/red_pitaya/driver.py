@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import trio
 from attrs import frozen
 
 from actors.bus import Bus
-from actors.errors import CommandError
+from actors.errors import CommandError, RefusedError
 from actors.instrument import Instrument, ModelFactory
 from actors.parameter import Action, Assignment
 
-from .commands import COMMANDS, Answer
+from .arguments import check_text, check_time
+from .commands import COMMANDS, Answer, find_mistake
 from .controller import Pid
 from .demodulator import Iq, NetworkAnalyzer
 from .generator import Asg
@@ -21,8 +22,6 @@ from .models import RedPitayaModel
 from .module import Module
 from .periphery import Ams, Hk, Pwm, Sampler, Trigger
 from .scope import Scope
-
-_LONGEST_S: Final = 3600.0
 
 
 @frozen
@@ -119,6 +118,7 @@ class RedPitaya(Module):
             RefusedError: It was not accepted.
             CommandError: It failed.
         """
+        check_text(self.name, "status", "module", module)
         said = await self.ask_plan(self.quick("status", "status", {"module": module}))
         return ModuleStatus(said["module"], said["doing"], said["waiting"], said["since_s"])
 
@@ -131,6 +131,7 @@ class RedPitaya(Module):
             RefusedError: It was not accepted.
             CommandError: It failed.
         """
+        check_text(self.name, "stop", "module", module)
         plan = self.quick("stop", "stop", {"module": module}, writes=True)
         return bool(await self.ask_plan(plan))
 
@@ -143,6 +144,7 @@ class RedPitaya(Module):
             RefusedError: It was not accepted.
             CommandError: There is no such attribute, or reading it failed.
         """
+        self._check_path("get", path)
         return await self.ask_plan(self.quick("get", "get", {"path": path}))
 
     async def set(self, path: str, value: Any) -> None:
@@ -154,8 +156,20 @@ class RedPitaya(Module):
             RefusedError: It was not accepted.
             CommandError: There is no such attribute, its module is busy, or setting it failed.
         """
+        self._check_path("set", path)
         arguments = {"path": path, "value": value}
         await self.ask_plan(self.quick("set", "set", arguments, writes=True))
+
+    def _check_path(self, command: str, path: object) -> None:
+        """Refuse what is no dotted path.
+
+        Raises:
+            RefusedError: It is none.
+        """
+        check_text(self.name, command, "path", path)
+        parts = str(path).split(".")
+        if len(parts) < 2 or not all(each.isidentifier() for each in parts):
+            raise self.refuse(command, f"{path!r} names no attribute: write module.name")
 
     async def call_method(self, path: str, *args: Any, within_s: float = 5.0, **kwargs: Any) -> Any:
         """Call a method by its dotted path in PyRPL and return what it gives.
@@ -173,8 +187,8 @@ class RedPitaya(Module):
             RefusedError: It was not accepted.
             CommandError: There is no such method, its module is busy, or it failed.
         """
-        if not 0.0 < within_s <= _LONGEST_S:
-            raise self.refuse("call", f"within_s is {within_s:g}; it must be up to an hour")
+        self._check_path("call_method", path)
+        check_time(self.name, "call_method", "within_s", within_s)
         arguments = {"path": path, "args": args, "kwargs": kwargs, "within_s": within_s}
         plan = self.quick("call", "call", arguments, writes=True, within_s=within_s + 1.0)
         return await self.ask_plan(plan)
@@ -184,7 +198,7 @@ class RedPitaya(Module):
     ) -> Answer:
         """Carry out a command of the shared-worker design and return its kind of answer.
 
-        Never raises for what the command meets: the answer's "status" is "error" then, and
+        Raises for nothing that the command meets: the answer's "status" is "error" then, and
         its "data" says why. For programs that were written for that design.
 
         Args:
@@ -194,19 +208,20 @@ class RedPitaya(Module):
         """
         self._answered += 1
         number = self._answered
-        command = COMMANDS.get(name)
-        if command is None:
-            known = ", ".join(COMMANDS)
-            return _failed(number, f"unknown command {name!r}; there are: {known}")
+        mistake = find_mistake(name, params)
+        if mistake is not None:
+            return _failed(number, mistake)
+        try:
+            check_time(self.name, name, "timeout_s", timeout_s)
+        except RefusedError as refused:
+            return _failed(number, str(refused))
         data: Any = None
         with trio.move_on_after(timeout_s) as scope:
             try:
-                data = await command(self, dict(params or {}))
+                data = await COMMANDS[name](self, dict(params or {}))
             except CommandError as error:
                 return _failed(number, str(error))
-            except KeyError as missing:
-                return _failed(number, f"{name} needs the parameter {missing}")
-            except (TypeError, ValueError) as error:
+            except ValueError as error:
                 return _failed(number, f"{name}: {error}")
         if scope.cancelled_caught:
             return _failed(number, f"{name}: not done within {timeout_s:g} s")

@@ -51,6 +51,7 @@ class Asg(Module):
         bursts,
         delay_between_bursts,
         trigger_source,
+        on,
         output,
     )
 
@@ -67,7 +68,7 @@ class Asg(Module):
             RefusedError: A name or a value is wrong: nothing was written.
             CommandError: One failed; those before it are written.
         """
-        given = {**settings, "trigger_source": trigger_source}
+        given = {"on": True, **settings, "trigger_source": trigger_source}
         known = {each.name: each for each in self._order}
         unknown = [name for name in given if name not in known]
         if unknown:
@@ -83,25 +84,39 @@ class Asg(Module):
     async def load(self, data: npt.ArrayLike) -> None:
         """Load a waveform of your own: 16384 points from -1 to 1, in units of the amplitude.
 
+        It stays until `waveform` is set, and is loaded again where settings are restored.
+
         Raises:
             RefusedError: There are not as many, or they are out of range.
             CommandError: It failed.
         """
-        points = np.asarray(data, dtype=np.float64)
-        if points.shape != (TABLE,):
-            raise self.refuse("load", f"{points.shape} points were given; a table has {TABLE}")
-        if not bool(np.all(np.abs(points) <= 1.0)):
-            raise self.refuse("load", "a point is outside of -1 to 1")
-        arguments = {"path": f"{self.unit}.data", "value": points}
-        await self.ask_plan(self.quick("load", "set", arguments, writes=True))
+        arguments = {"asg": self.unit, "points": self._points(data)}
+        await self.ask_plan(self.quick("load", "load", arguments, writes=True, setting="table"))
+
+    def _points(self, data: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        takes = f"a table has {TABLE} numbers from -1 to 1"
+        try:
+            given = np.asarray(data)
+        except ValueError as error:
+            raise self.refuse("load", f"the points are no list of numbers; {takes}") from error
+        if given.shape != (TABLE,):
+            raise self.refuse("load", f"the points have the shape {given.shape}; {takes}")
+        if given.dtype.kind not in "iuf":
+            raise self.refuse("load", f"the points are no numbers ({given.dtype}); {takes}")
+        points = given.astype(np.float64)
+        wrong = np.flatnonzero(~(np.abs(points) <= 1.0))
+        if len(wrong):
+            where = int(wrong[0])
+            raise self.refuse("load", f"point {where} is {points[where]:g}; {takes}")
+        return points
 
     async def trigger(self) -> None:
-        """Start the waveform once, by software.
+        """Start the waveform now, from its start phase, whatever starts it otherwise.
+
+        With `cycles_per_burst=1` and `trigger_source="off"` it is a single pulse.
 
         Raises:
             RefusedError: It was not accepted.
             CommandError: It failed.
         """
-        nothing: dict[str, Any] = {"args": [], "kwargs": {}, "within_s": 0.0}
-        arguments = {"path": f"{self.unit}.trig", **nothing}
-        await self.ask_plan(self.quick("trigger", "call", arguments, writes=True))
+        await self.ask_plan(self.quick("trigger", "fire", {"asg": self.unit}, writes=True))

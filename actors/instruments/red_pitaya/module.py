@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 from attrs import evolve
@@ -22,6 +22,7 @@ from actors.validation import Limits, check
 from transports import Exchange, Framing, Lines
 
 from .codec import answer, call
+from .limits import narrowed
 
 T = TypeVar("T")
 
@@ -40,6 +41,13 @@ class Module(Instrument):
     protocol: ClassVar[str] = "red_pitaya"
     framing: ClassVar[Framing] = Lines(b"\n")
     scheme: ClassVar[str | None] = "redpitaya"
+
+    #: Settings that the board itself changes: neither compared nor written again.
+    moving: ClassVar[Set[str]] = frozenset()
+    #: Settings whose reading tells something else: written again, but not compared.
+    unread: ClassVar[Set[str]] = frozenset()
+    #: Settings that are another way to say a setting: the last one told counts.
+    one_with: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, name: str, bus: Bus, *, unit: str | None = None) -> None:
         """Make a module on `bus`; its unit is its name in PyRPL."""
@@ -100,25 +108,40 @@ class Module(Instrument):
 
     def limits_of(self, setting: Setting[T]) -> Limits[T]:
         """Return what a setting takes: what is declared, narrowed by what PyRPL says."""
-        limits, said = setting.limits, self._attributes.get(setting.header, {})
-        low, high, choices = said.get("min"), said.get("max"), said.get("choices")
-        if low is not None and limits.type in (int, float):
-            limits = evolve(limits, low=low if limits.low is None else max(low, limits.low))
-        if high is not None and limits.type in (int, float):
-            limits = evolve(limits, high=high if limits.high is None else min(high, limits.high))
-        if (
-            choices
-            and limits.type in (int, str)
-            and all(isinstance(each, limits.type) for each in choices)
-        ):
-            limits = evolve(limits, choices=tuple(choices))
-        return limits
+        return narrowed(setting.limits, self._attributes.get(setting.header, {}))
+
+    def plan(
+        self,
+        directive: Directive[Any],
+        *,
+        instance: int = 1,
+        confirm: bool = False,
+        whatever: bool = False,
+    ) -> Plan[Any]:
+        """Check a directive and return what to send for it; see `Instrument.plan`."""
+        plan = super().plan(directive, instance=instance, confirm=confirm, whatever=whatever)
+        if plan.setting is None or not isinstance(directive, Assignment):
+            return plan
+        name = directive.setting.name
+        if name in self.moving:
+            return evolve(plan, setting=None, readback=None)
+        if name in self.unread:
+            return evolve(plan, readback=None)
+        return evolve(plan, setting=self.one_with.get(name, plan.setting))
 
     # What drivers of modules use.
 
     def call(self, name: str, arguments: Mapping[str, Any], within_s: float = WITHIN_S) -> Exchange:
-        """Return the exchange that makes a call."""
-        return call(name, arguments, self.unit, max(within_s, self.timeout_s or 0.0))
+        """Return the exchange that makes a call.
+
+        Raises:
+            RefusedError: An argument is something that cannot travel.
+        """
+        try:
+            return call(name, arguments, self.unit, max(within_s, self.timeout_s or 0.0))
+        except (TypeError, ValueError, OverflowError) as error:
+            takes = "it takes numbers, texts, lists, mappings and arrays of them"
+            raise self.refuse(name, f"{error}; {takes}") from error
 
     def quick(
         self,
@@ -128,14 +151,16 @@ class Module(Instrument):
         *,
         writes: bool = False,
         within_s: float = WITHIN_S,
+        setting: str | None = None,
     ) -> Plan[Any]:
-        """Return the plan of a call that is answered at once."""
+        """Return the plan of a call that is answered at once; `setting` is what it establishes."""
         return Plan(
             name=name,
             exchange=self.call(called, arguments, within_s),
             decode=answer,
             writes=writes,
             idempotent=not writes,
+            setting=setting,
         )
 
     def operation(
@@ -146,23 +171,34 @@ class Module(Instrument):
         *,
         within_s: float,
         reports: Callable[[Any], None] | None = None,
+        brings: Mapping[Setting[Any], Any] | None = None,
     ) -> Plan[T]:
         """Return the plan of an operation, which holds the module and leaves the board free.
 
-        `reports` is given what it reports while it goes on.
+        `reports` is given what it reports while it goes on; `brings` are the settings that
+        it brings along.
         """
         token = f"{os.getpid()}-{next(_TOKENS)}"
         begin = {"token": token, "name": name, "arguments": dict(arguments)}
 
+        doing = ""
+
         def judge(raw: bytes) -> Progress:
+            nonlocal doing
             news = answer(raw)
             fraction = None
             for report in news["reports"]:
-                if isinstance(report, float):
-                    fraction = report
+                match report:
+                    case str():
+                        doing = report
+                        continue
+                    case float():
+                        fraction, doing = report, ""
+                    case _:
+                        pass
                 if reports is not None:
                     reports(report)
-            return Progress(done=news["done"], fraction=fraction, said=raw)
+            return Progress(done=news["done"], fraction=fraction, doing=doing, said=raw)
 
         return Plan(
             name=name,
@@ -170,6 +206,7 @@ class Module(Instrument):
             decode=lambda raw: _begun(raw, result),
             writes=True,
             idempotent=False,
+            brings=[self.plan(each.to(value)) for each, value in (brings or {}).items()],
             overlap=Overlap(
                 poll=self.call("poll", {"token": token}),
                 judge=judge,
@@ -200,17 +237,14 @@ class Module(Instrument):
         return ticket
 
     def checked(self, command: str, given: Mapping[Setting[Any], Any]) -> dict[str, Any]:
-        """Return settings by their names in PyRPL, those that are None left out.
+        """Return settings by their names in PyRPL.
 
         Raises:
             RefusedError: A value is wrong.
         """
-        found: dict[str, Any] = {}
         for setting, value in given.items():
-            if value is not None:
-                self.check(command, setting, value)
-                found[setting.header] = value
-        return found
+            self.check(command, setting, value)
+        return {setting.header: value for setting, value in given.items()}
 
     def check(self, command: str, setting: Setting[T], value: T) -> None:
         """Check a value for a setting.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, ClassVar, Final
 
 from attrs import frozen
 
 from actors.parameter import Action, Assignment, Parameter, Reading, Setting
-from actors.validation import Limits, check
 
+from .arguments import check_text, check_time
 from .generator import OFF, OUTPUTS
 from .module import Module
 
@@ -62,11 +62,11 @@ class Sampler(Module):
             RefusedError: There is no such signal, or it was not accepted.
             CommandError: It failed.
         """
+        check_text(self.name, "statistics", "signal", signal)
         if signal not in self.parameters:
             known = ", ".join(self.parameters)
             raise self.refuse("statistics", f"there is no signal {signal!r}; there are: {known}")
-        limits = Limits(float, "s", low=0.0, high=3600.0)
-        check(limits, for_s, instrument=self.name, command="statistics.for_s", confirm=False)
+        check_time(self.name, "statistics", "for_s", for_s, low=0.0)
         plan = self.operation(
             "statistics",
             {"signal": signal, "for_s": for_s},
@@ -94,6 +94,8 @@ class Trigger(Module):
 
     safe_state: ClassVar[Sequence[Assignment[Any] | Action]] = (output.to(OFF),)
 
+    moving: ClassVar[Set[str]] = frozenset({"armed"})
+
 
 class Hk(Module):
     """The lamps and the expansion pins of a board; pin 0 is instance 1."""
@@ -103,6 +105,9 @@ class Hk(Module):
     pin_n = Setting("expansion_N", type=bool)
     drives_p = Setting("expansion_P_output", type=bool)
     drives_n = Setting("expansion_N_output", type=bool)
+
+    # A pin that is not driven reads as what others put on it.
+    unread: ClassVar[Set[str]] = frozenset({"pin_p", "pin_n"})
 
     @classmethod
     def instances_of(cls, parameter: Parameter[Any]) -> int:

@@ -13,6 +13,7 @@ from attrs import frozen
 from actors.parameter import Reading, Setting
 from actors.ticket import Ticket
 
+from .arguments import LONGEST_S, check_count, check_time
 from .feed import Feed
 from .module import Module
 
@@ -25,8 +26,11 @@ CLOCK_HZ: Final = 125e6
 
 FULL_SCALE_V: Final = 1.0
 
-_SPARE_S: Final = 10.0
-_HOUR_S: Final = 3600.0
+DAY_S: Final = 86_400.0
+"""The longest time that a trigger can be waited for, in seconds."""
+
+LONGEST_TRACE_S: Final = 20.0
+"""More than the longest trace takes, in seconds."""
 
 Array = npt.NDArray[np.float64]
 
@@ -101,6 +105,8 @@ class Scope(Module):
     voltage_in1 = Reading("voltage_in1", unit="V")
     voltage_in2 = Reading("voltage_in2", unit="V")
 
+    one_with: ClassVar[Mapping[str, str]] = {"decimation": "duration"}
+
     #: How the settings of an acquisition are called.
     _acquired: ClassVar[Mapping[str, Setting[Any]]] = {
         "input1": input1,
@@ -129,7 +135,8 @@ class Scope(Module):
         Args:
             averages: How many acquisitions the trace is the mean of.
             timeout_s: How long it may take, trigger included, in seconds; without it, as
-                long as the settings say, or an hour where a trigger is waited for.
+                long as the settings say, or an hour where a trigger is waited for. The
+                caller's deadline counts, too.
             wait: Whether to wait for another operation of the scope; without it, that one
                 is a refusal (conflict).
             settings: The scope's settings by name, such as `duration=0.1` or
@@ -156,17 +163,17 @@ class Scope(Module):
 
         Its `progress` says how much of the time has passed; `withdraw` ends it.
         """
-        if averages < 1:
-            raise self.refuse("single", f"averages is {averages}; it must be at least 1")
+        check_count(self.name, "single", "averages", averages)
+        if timeout_s is not None:
+            check_time(self.name, "single", "timeout_s", timeout_s, high=DAY_S)
         given = self._settings("single", settings)
-        if timeout_s is None:
-            waits = given.get("trigger_source", "immediately") != "immediately"
-            timeout_s = _HOUR_S if waits else averages * _longest_s(given) + _SPARE_S
         plan = self.operation(
             "single",
-            {"settings": given, "averages": averages},
+            {"settings": self.checked("single", given), "averages": averages},
             self._logged,
-            within_s=timeout_s,
+            # The worker knows which trigger there is, and ends what takes longer than it may.
+            within_s=max(LONGEST_S, averages * LONGEST_TRACE_S) if timeout_s is None else timeout_s,
+            brings=given,
         )
         return await self.start(plan, wait=wait)
 
@@ -178,9 +185,11 @@ class Scope(Module):
         `count` of them, or until it is left. Settings as for `single`. A reader that is
         too slow misses the oldest.
         """
+        if count is not None:
+            check_count(self.name, "stream", "count", count)
         given = self._settings("stream", settings)
-        arguments = {"settings": given, "count": count}
-        return self._feed("stream", arguments, wait)
+        arguments = {"settings": self.checked("stream", given), "count": count}
+        return self._feed("stream", arguments, given, wait)
 
     def rolling(
         self,
@@ -194,27 +203,37 @@ class Scope(Module):
 
         Takes a duration of more than 0.1 s. Settings as for `single`.
         """
-        if not every_s > 0.0:
-            raise self.refuse("rolling", f"every_s is {every_s:g}; it must be above 0")
+        check_time(self.name, "rolling", "every_s", every_s)
+        if count is not None:
+            check_count(self.name, "rolling", "count", count)
         given = self._settings("rolling", settings)
-        arguments = {"settings": given, "every_s": every_s, "count": count}
-        return self._feed("roll", arguments, wait)
+        checked = self.checked("rolling", given)
+        arguments = {"settings": checked, "every_s": every_s, "count": count}
+        return self._feed("roll", arguments, given, wait)
 
-    def _feed(self, name: str, arguments: Mapping[str, Any], wait: bool) -> Feed[Trace, int]:
+    def _feed(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        given: Mapping[Setting[Any], Any],
+        wait: bool,
+    ) -> Feed[Trace, int]:
         async def start(reports: Any) -> Ticket[int]:
-            plan = self.operation(name, arguments, int, within_s=_ENDLESS_S, reports=reports)
+            plan = self.operation(
+                name, arguments, int, within_s=_ENDLESS_S, reports=reports, brings=given
+            )
             return await self.start(plan, wait=wait)
 
         return Feed(start, self._logged, kept=_KEPT)
 
-    def _settings(self, command: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _settings(self, command: str, given: Mapping[str, Any]) -> dict[Setting[Any], Any]:
         unknown = [name for name in given if name not in self._acquired]
         if unknown:
             known = ", ".join(self._acquired)
             raise self.refuse(command, f"there is no setting {unknown[0]!r}; there are: {known}")
         if {"decimation", "duration"} <= given.keys():
             raise self.refuse(command, "the decimation says the duration: give one of the two")
-        return self.checked(command, {self._acquired[name]: each for name, each in given.items()})
+        return {self._acquired[name]: each for name, each in given.items()}
 
     def _logged(self, answer: Any) -> Trace:
         trace = Trace(answer["time"], answer["ch1"], answer["ch2"])
@@ -226,10 +245,3 @@ class Scope(Module):
 _ENDLESS_S: Final = 366 * 86_400.0
 _KEPT: Final = 8
 """Traces are large."""
-
-
-def _longest_s(settings: Mapping[str, Any]) -> float:
-    """Return how long a trace is, or the longest there is where the settings do not say."""
-    if "duration" in settings:
-        return float(settings["duration"]) * 2
-    return float(settings.get("decimation", 65_536)) * POINTS / CLOCK_HZ
