@@ -19,6 +19,7 @@ from actors.instruments.scpi.models import PowerSupplyModel
 from benchtree import open_tree
 from benchtree.cli import main
 from benchtree.config import load_config
+from benchtree.drivers import BUILT_IN
 from tests.application import fakes
 from tests.application.bare import hide_ports
 from tests.application.commands import environment
@@ -172,6 +173,28 @@ def test_tables_for_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert all(
         str(tmp_path / "by-id") in each["address"] for each in tomllib.loads(text)["bus"].values()
     )
+
+
+def test_every_scpi_family_is_proposed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What answers `*IDN?` is given the driver of its family, not the bare one."""
+    models = {
+        name: type(driver.simulate([None])).__name__
+        for name, driver in BUILT_IN.items()
+        if name.startswith("scpi.")
+    }
+    specs = [
+        SimSpec(
+            model=f"actors.instruments.scpi.models:{model}",
+            host="pty",
+            link=str(tmp_path / f"usb-{model}"),
+        )
+        for model in models.values()
+    ]
+    with BlockingSimProcess(specs):
+        text = ports("--toml", "--within", "5", "--links", tmp_path, capsys=capsys)
+    found = tomllib.loads(text)["instrument"].values()
+    assert {each["driver"] for each in found} == set(models)
+    assert len(models) >= 10
 
 
 def test_a_port_of_another_process_is_left_alone(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import pytest
+import trio
 from attrs import field, frozen
 from trio.testing import MockClock
 
@@ -56,7 +57,8 @@ class Family:
 
 
 FAMILIES = (
-    Family(Oscilloscope, "pty"),
+    # Without a probe that divides it takes a part of what it takes with one.
+    Family(Oscilloscope, "pty", (), {"scale": (1e-3, 10.0, 1.0), "offset": (-40.0, 0.3, 40.0)}),
     Family(
         SourceMeasureUnit,
         "tcp",
@@ -186,6 +188,34 @@ async def test_harm_needs_confirmation(autojump_clock: MockClock, family: Family
 
 
 @EVERY
+async def test_after_a_power_cycle_settings_come_back(
+    autojump_clock: MockClock, family: Family
+) -> None:
+    """What was set is set again, of each channel; what can do harm stays off."""
+    assert family.driver.model is not None
+    model = family.driver.model()
+    async with on_line(family.driver, model, name="it") as (instrument, bench):
+        for directive in family.first:
+            await instrument.ask(directive, confirm=True)
+        told: dict[tuple[Setting[Any], int], Any] = {}
+        for setting, instance in settings_of(family):
+            value = values_of(family, setting)[0 if setting.type is bool else -1]
+            await instrument.ask(setting.to(value, instance=instance), confirm=True)
+            told[setting, instance] = value
+        bench.line.unplug()
+        model.reset(trio.current_time())
+        await trio.sleep(1.0)
+        bench.line.replug()
+        await bench.in_service()
+        for (setting, instance), value in told.items():
+            found = await instrument.ask(setting, instance=instance)
+            if setting.limits.is_hazardous(value):
+                assert found is False
+            else:
+                assert setting.limits.same(value, found), (setting, instance, value, found)
+
+
+@EVERY
 async def test_a_device_that_says_no_is_believed(autojump_clock: MockClock, family: Family) -> None:
     """An error of its queue fails the write, with its number, and is no fault of the line."""
     async with opened(family) as (instrument, bench):
@@ -234,10 +264,13 @@ def test_its_model_finds_its_driver(family: Family) -> None:
         ("EDUX1052G", Oscilloscope),
         ("B2912A", SourceMeasureUnit),
         ("B2901BL", SourceMeasureUnit),
+        ("B2961A", ScpiInstrument),  # a source that does not measure so
         ("33522B", FunctionGenerator),
         ("33220A", FunctionGenerator),
         ("N9020A", SpectrumAnalyser),
         ("E4440A", SpectrumAnalyser),
+        ("E4418B", ScpiInstrument),  # a power meter
+        ("EDU33211A", FunctionGenerator),
     ],
 )
 def test_known_models(model: str, driver: type[ScpiInstrument]) -> None:

@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 
 from actors.instruments.scpi.frames import ErrorKind, decode_error, decode_float, decode_identity
 from actors.instruments.scpi.models import (
+    EnvironmentalChamberModel,
+    FunctionGeneratorModel,
     MultimeterModel,
+    OscilloscopeModel,
     PowerSupplyModel,
     ScpiModel,
+    SignalGeneratorModel,
+    SourceMeasureModel,
+    SpectrometerModel,
+    SpectrumAnalyserModel,
     TemperatureControllerModel,
 )
 from transports.sim import DeviceModel
@@ -23,6 +30,13 @@ MODELS: tuple[Callable[[], ScpiModel], ...] = (
     PowerSupplyModel,
     MultimeterModel,
     TemperatureControllerModel,
+    SignalGeneratorModel,
+    OscilloscopeModel,
+    SourceMeasureModel,
+    FunctionGeneratorModel,
+    SpectrumAnalyserModel,
+    EnvironmentalChamberModel,
+    SpectrometerModel,
 )
 
 
@@ -133,6 +147,11 @@ MESSAGES = st.lists(
             "READ?;READ?",
             "MEAS:VOLT?",
             "MEAS:TEMP?",
+            "INIT;*OPC",
+            "FORM REAL,32;:TRAC? TRACE1",
+            "WAV:DATA?;PRE?",
+            "SING;*STB?",
+            "ABOR",
             "TEMP:SPO 300",
             "OUTP 1",
             'FUNC "RES"',

@@ -65,6 +65,17 @@ async def test_channels_have_their_own_settings(autojump_clock: MockClock) -> No
         assert np.max(seen.volts) == pytest.approx(0.4, abs=1e-3)
 
 
+async def test_a_probe_widens_what_a_channel_takes(autojump_clock: MockClock) -> None:
+    """The device refuses 50 V a division (-222), and takes them with a probe of 10:1."""
+    model = OscilloscopeModel(inputs=[Signal(amplitude_v=150.0)])
+    async with on_line(Oscilloscope, model) as (scope, _):
+        with pytest.raises(CommandError, match="-222"):
+            await scope.scale.set(50.0)
+        await scope.probe.set(10.0)
+        await scope.scale.set(50.0)
+        assert np.ptp((await scope.waveform()).volts) == pytest.approx(300.0, rel=0.01)
+
+
 async def test_single_waits_for_its_trigger(autojump_clock: MockClock) -> None:
     """No edge, no end: progress says that it waits; forced or aborted it ends."""
     model = OscilloscopeModel(inputs=[Signal(shape=Shape.DC, offset_v=0.5)])

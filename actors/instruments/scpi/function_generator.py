@@ -26,7 +26,7 @@ class FunctionGenerator(ScpiInstrument):
     """
 
     function = Setting("FUNC", type=str, choices=("SIN", "SQU", "RAMP", "PULS", "NOIS", "DC"))
-    frequency = Setting("FREQ", unit="Hz", low=1e-6, high=30e6)
+    frequency = Setting("FREQ", unit="Hz", low=1e-6, high=120e6)
     amplitude = Setting("VOLT", unit="V", low=1e-3, high=20.0)
     offset = Setting("VOLT:OFFS", unit="V", low=-10.0, high=10.0)
     phase = Setting("PHAS", unit="deg", low=-360.0, high=360.0)
@@ -43,7 +43,7 @@ class FunctionGenerator(ScpiInstrument):
     safe_state: ClassVar[SafeState] = (output.to(False),)
     model = FunctionGeneratorModel
     # Keysight and Agilent, and the simulated one.
-    known_models = re.compile(r"(EDU)?33[1256][0-9]{2}[AB]|FG3000")
+    known_models = re.compile(r"33(2[1-5]0|[56][0-9]{2})[AB]|EDU3321[12]A|FG3000")
 
     def decode(self, parameter: Parameter[T], raw: bytes) -> T | None:
         """Return the value in a reply; a load that is infinite is `HIGH_IMPEDANCE`."""

@@ -58,7 +58,7 @@ class Multimeter(ScpiInstrument):
 
 
 class SignalGenerator(ScpiInstrument):
-    """A signal generator that sweeps its frequency."""
+    """A radio-frequency generator that sweeps its frequency."""
 
     start_frequency = Setting("FREQ:STAR", unit="Hz", low=1e3, high=1e9)
     stop_frequency = Setting("FREQ:STOP", unit="Hz", low=1e3, high=1e9)
@@ -69,6 +69,7 @@ class SignalGenerator(ScpiInstrument):
 
     safe_state: ClassVar[SafeState] = (output.to(False),)
     model = SignalGeneratorModel
+    known_models = re.compile(r"SG1000")
 
 
 class TemperatureController(ScpiInstrument):

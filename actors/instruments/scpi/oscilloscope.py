@@ -80,6 +80,9 @@ class ScopeWaveform:
 class Oscilloscope(TracingInstrument):
     """An oscilloscope of four channels, in the words of Keysight's InfiniiVision.
 
+    Volts are those at the tip of the probe: `probe` is what it divides them by, and what the
+    instrument takes for `scale` and `offset` goes up with it.
+
     Class attributes beside those of `TracingInstrument`:
         byte_order: Which byte of a point of 16 bits comes first.
     """
@@ -88,8 +91,8 @@ class Oscilloscope(TracingInstrument):
     byte_order: ClassVar[Literal["big", "little"]] = "big"
 
     displayed = Setting("CHAN{}:DISP", type=bool)
-    scale = Setting("CHAN{}:SCAL", unit="V", low=1e-3, high=10.0)
-    offset = Setting("CHAN{}:OFFS", unit="V", low=-40.0, high=40.0)
+    scale = Setting("CHAN{}:SCAL", unit="V", low=1e-4, high=1e4)
+    offset = Setting("CHAN{}:OFFS", unit="V", low=-4e4, high=4e4)
     coupling = Setting("CHAN{}:COUP", type=str, choices=("DC", "AC"))
     probe = Setting("CHAN{}:PROB", low=0.1, high=1000.0)
     time_scale = Setting("TIM:SCAL", unit="s", low=1e-9, high=50.0)
@@ -98,7 +101,7 @@ class Oscilloscope(TracingInstrument):
     trigger_source = Setting(
         "TRIG:EDGE:SOUR", type=str, choices=("CHAN1", "CHAN2", "CHAN3", "CHAN4", "EXT")
     )
-    trigger_level = Setting("TRIG:EDGE:LEV", unit="V", low=-40.0, high=40.0)
+    trigger_level = Setting("TRIG:EDGE:LEV", unit="V", low=-4e4, high=4e4)
     trigger_slope = Setting("TRIG:EDGE:SLOP", type=str, choices=("POS", "NEG", "EITH"))
     acquisition = Setting("ACQ:TYPE", type=str, choices=("NORM", "AVER", "HRES", "PEAK"))
     averages = Setting("ACQ:COUN", type=int, low=2, high=65_536)

@@ -49,9 +49,9 @@ class SourceMeasureUnit(TracingInstrument):
 
     function = Setting("SOUR:FUNC:MODE", type=str, choices=("VOLT", "CURR"))
     voltage = Setting("SOUR:VOLT", unit="V", low=-210.0, high=210.0)
-    current = Setting("SOUR:CURR", unit="A", low=-1.5, high=1.5)
+    current = Setting("SOUR:CURR", unit="A", low=-3.03, high=3.03)
     voltage_limit = Setting("SENS:VOLT:PROT", unit="V", low=1e-3, high=210.0)
-    current_limit = Setting("SENS:CURR:PROT", unit="A", low=1e-9, high=1.5)
+    current_limit = Setting("SENS:CURR:PROT", unit="A", low=1e-9, high=3.03)
     integration_cycles = Setting("SENS:CURR:NPLC", low=0.01, high=100.0)
     four_wire = Setting("SENS:REM", type=bool)
     voltage_mode = Setting("SOUR:VOLT:MODE", type=str, choices=("FIX", "SWE"))
@@ -76,7 +76,7 @@ class SourceMeasureUnit(TracingInstrument):
     reply_within_s: ClassVar[float] = 5.0
     model = SourceMeasureModel
     # Keysight B2900 and the simulated one.
-    known_models = re.compile(r"B29[0-9]{2}[A-Z]{1,2}|SM2900")
+    known_models = re.compile(r"B29[01][0-9][A-C]L?|SM2900")
 
     async def sweep(
         self, start_v: float, stop_v: float, points: int, *, confirm: bool = False

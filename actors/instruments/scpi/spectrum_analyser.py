@@ -67,7 +67,7 @@ class SpectrumAnalyser(TracingInstrument):
     conditions: ClassVar[Mapping[int, FaultClass]] = {3: INPUT_OVERLOAD}
     model = SpectrumAnalyserModel
     # Keysight and Agilent X series, ESA and PSA, and the simulated one.
-    known_models = re.compile(r"N90[0-9]{2}[AB]|E44[0-9]{2}[AB]|SA3000")
+    known_models = re.compile(r"N90[0-9]{2}[AB]|E44(0[1-9]|11|4[0-8])[AB]|SA3000")
 
     async def spectrum(self) -> Spectrum:
         """Sweep once and return what there is. Cancelling aborts the sweep.

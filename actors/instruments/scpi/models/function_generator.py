@@ -42,7 +42,7 @@ class _Load(Number):
 
 
 class FunctionGeneratorModel(ScpiModel):
-    """One output up to 30 MHz, with 10 V to either side behind 50 ohm.
+    """One output up to 120 MHz, with 10 V to either side behind 50 ohm.
 
     Amplitude and offset are what the load set gives; another load connected sees another
     voltage. `*TRG` gives one burst where bursts and the bus as their trigger are set.
@@ -68,7 +68,7 @@ class FunctionGeneratorModel(ScpiModel):
         self.connected_ohm = connected_ohm
         self._shape = Choice("[SOURce:]FUNCtion[:SHAPe]", _SHAPES, quoted=False)
         self._frequency = Number(
-            "[SOURce:]FREQuency[:CW]", low=1e-6, high=30e6, default=1e3, unit="HZ"
+            "[SOURce:]FREQuency[:CW]", low=1e-6, high=120e6, default=1e3, unit="HZ"
         )
         self._amplitude = Number(
             "[SOURce:]VOLTage[:LEVel][:IMMediate][:AMPLitude]",

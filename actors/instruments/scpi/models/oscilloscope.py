@@ -42,14 +42,26 @@ class _Channel:
     def __init__(self, number: int) -> None:
         head = f"CHANnel{number}"
         self.display = Switch(f"{head}:DISPlay", default=number == 1)
-        self.scale = Number(f"{head}:SCALe", low=1e-3, high=10.0, default=1.0, unit="V")
-        self.offset = Number(f"{head}:OFFSet", low=-40.0, high=40.0, default=0.0, unit="V")
+        self.scale = Number(
+            f"{head}:SCALe", low=1e-4, high=1e4, default=1.0, unit="V", accept=self._check_scale
+        )
+        self.offset = Number(
+            f"{head}:OFFSet", low=-4e4, high=4e4, default=0.0, unit="V", accept=self._check_offset
+        )
         self.coupling = Choice(f"{head}:COUPling", {"DC": "DC", "AC": "AC"}, quoted=False)
         self.probe = Number(f"{head}:PROBe", low=0.1, high=1000.0, default=1.0)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
         return self.display, self.scale, self.offset, self.coupling, self.probe
+
+    def _check_scale(self, volts: float) -> None:
+        if not 1e-3 <= volts / self.probe.value * (1 + 1e-9) <= 10.0 * (1 + 1e-6):
+            raise RequestError(-222)
+
+    def _check_offset(self, volts: float) -> None:
+        if abs(volts) > 40.0 * self.probe.value:
+            raise RequestError(-222)
 
 
 @frozen
@@ -95,7 +107,7 @@ class OscilloscopeModel(ScpiModel):
         self._position = Number("TIMebase:POSition", low=-500.0, high=500.0, default=0.0, unit="S")
         self._mode = Choice("TRIGger:SWEep", {"AUTO": "AUTO", "NORM": "NORMal"}, quoted=False)
         self._source = Choice("TRIGger[:EDGE]:SOURce", {**sources, "EXT": "EXTernal"}, quoted=False)
-        self._level = Number("TRIGger[:EDGE]:LEVel", low=-40.0, high=40.0, default=0.0, unit="V")
+        self._level = Number("TRIGger[:EDGE]:LEVel", low=-4e4, high=4e4, default=0.0, unit="V")
         slopes = {"POS": "POSitive", "NEG": "NEGative", "EITH": "EITHer"}
         self._slope = Choice("TRIGger[:EDGE]:SLOPe", slopes, quoted=False)
         kinds = {"NORM": "NORMal", "AVER": "AVERage", "HRES": "HRESolution", "PEAK": "PEAK"}

@@ -17,7 +17,7 @@ from .entries import Action, Choice, Entry, Number, Query, RequestError, Switch
 from .interpreter import ScpiModel
 
 MAX_V: Final = 210.0
-MAX_A: Final = 1.5
+MAX_A: Final = 3.03
 # Bits of the operation and questionable condition registers.
 SWEEPING: Final = 8
 TOO_HOT: Final = 16
