@@ -71,6 +71,7 @@ from .events import (
     SettingsRestored,
     StateDrifted,
     StatusFault,
+    StatusUnknown,
     SupervisorGaveUp,
     WriteResolved,
 )
@@ -250,6 +251,7 @@ __all__ = [
     "Started",
     "StateDrifted",
     "StatusFault",
+    "StatusUnknown",
     "Strategy",
     "SupervisionError",
     "Supervisor",

@@ -362,6 +362,14 @@ class StatusFault(Event):
 
 
 @frozen(kw_only=True)
+class StatusUnknown(Event):
+    """A device does not know the status that its driver asks for; it is asked no more."""
+
+    instrument: str
+    reason: str
+
+
+@frozen(kw_only=True)
 class LeaseEvent(Event):
     """Something happened to a lease.
 

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
@@ -20,8 +21,8 @@ from attrs import field, frozen, validators
 from .bus import Bus
 from .command import Outcome, Plan, Priority
 from .errors import RefusedError
-from .events import StateDrifted, StatusFault, WriteResolved
-from .faults import Fault
+from .events import StateDrifted, StatusFault, StatusUnknown, WriteResolved
+from .faults import REJECTED, TIMEOUT, Fault
 from .member import Member, Service
 from .supervisor import Started
 
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 
 _PATIENCE_S: Final = 5.0
+
+_SILENCES: Final = 2
+"""How often in a row a status may be asked for in vain: less often than a breaker bears."""
 
 
 class OnDrift(Enum):
@@ -76,6 +80,9 @@ class Reconciler:
         """Start with nothing seen."""
         self.bus = bus
         self.policy = policy
+        # Who has no status to be asked for, as far as it shows, and how often others were silent.
+        self._without: set[str] = set()
+        self._silent: Counter[str] = Counter()
         # What was told of each setting last, so that it is told once.
         self._told: dict[tuple[str, str], tuple[object, str]] = {}
         self._faults: dict[str, frozenset[str]] = {}
@@ -105,9 +112,16 @@ class Reconciler:
 
     async def _check_status(self, member: Member) -> None:
         device = member.device
-        plan = device.status_plan() if isinstance(device, HasStatus) else None
+        known = isinstance(device, HasStatus) and member.name not in self._without
+        plan = device.status_plan() if known and isinstance(device, HasStatus) else None
         outcome = None if plan is None else await self._ask(member, plan)
-        if outcome is None or outcome.value is None:
+        if outcome is None:
+            return
+        if not outcome.ok:
+            self._note_without(member, outcome)
+            return
+        del self._silent[member.name]
+        if outcome.value is None:
             return
         before = self._faults.get(member.name, frozenset())
         self._faults[member.name] = frozenset(str(each) for each in outcome.value)
@@ -116,8 +130,20 @@ class Reconciler:
                 self.bus.events.publish(
                     StatusFault(instrument=member.name, fault=fault.kind.name, reason=fault.text)
                 )
-                if fault.kind.fatal:
-                    await self.bus.make_safe([member.name], str(fault))
+            if fault.kind.fatal and member.tripped is None:
+                await self.bus.make_safe([member.name], str(fault))
+
+    def _note_without(self, member: Member, outcome: Outcome[Any]) -> None:
+        """Ask no more for a status that the device does not know, or is silent about."""
+        fault = outcome.fault
+        if fault is not None and fault.kind is TIMEOUT:
+            self._silent[member.name] += 1
+        refused = fault is not None and fault.kind is REJECTED
+        if refused or self._silent[member.name] >= _SILENCES:
+            self._without.add(member.name)
+            self.bus.events.publish(
+                StatusUnknown(instrument=member.name, reason=str(outcome.error))
+            )
 
     async def _check_setting(self, member: Member, name: str) -> None:
         intended, doubt = member.intended.get(name), member.doubts.get(name)
@@ -130,7 +156,7 @@ class Reconciler:
             return  # its driver cannot read it, or not now
         outcome = await self._ask(member, plan)
         changed = member.intended.get(name) is not intended or member.doubts.get(name) is not doubt
-        if outcome is None or outcome.value is None or changed:
+        if outcome is None or not outcome.ok or outcome.value is None or changed:
             return
         found = outcome.value
         if doubt is not None:
@@ -211,7 +237,7 @@ class Reconciler:
         finally:
             if not ticket.state.final:
                 ticket.withdraw()
-        return outcome if outcome is not None and outcome.ok else None
+        return outcome
 
 
 _REPORTED: Final = "reported"

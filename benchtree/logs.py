@@ -42,6 +42,7 @@ from actors import (
     SettingsRestored,
     StateDrifted,
     StatusFault,
+    StatusUnknown,
     SupervisorGaveUp,
     current_clock,
 )
@@ -241,7 +242,7 @@ def _level(event: Event) -> int:
             return logging.WARNING
         case ChildRestarting() | ChildOverdue() | JournalRestored():
             return logging.WARNING
-        case StateDrifted() | StatusFault() | LoopHeldUp():
+        case StateDrifted() | StatusFault() | StatusUnknown() | LoopHeldUp():
             return logging.WARNING
         case (
             JournalFailed()

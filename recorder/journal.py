@@ -51,6 +51,7 @@ from actors import (
     SettingsRestored,
     StateDrifted,
     StatusFault,
+    StatusUnknown,
     WriteResolved,
     current_clock,
 )
@@ -112,6 +113,7 @@ _WORDS: Final[Mapping[type[Event], tuple[str, Callable[[Any], str]]]] = {
         lambda each: f"{each.setting} was to be {each.wanted!r}, is {each.found!r}: {each.action}",
     ),
     StatusFault: ("status fault", lambda each: f"{each.fault}: {each.reason}"),
+    StatusUnknown: ("status unknown", lambda each: each.reason),
     WriteResolved: (
         "write resolved",
         lambda each: f"{each.command} was {'' if each.executed else 'not '}carried out",

@@ -88,7 +88,7 @@ async def test_others_are_refused(autojump_clock: MockClock) -> None:
         assert said == [text]
         # Only reads, and no byte of theirs.
         told = [data for _, data in tree.lines["psu"].requests][asked:]
-        assert set(told) == {b"VOLT?\n"}
+        assert set(told) == {b"VOLT?\n", b"STAT:QUES:COND?;:SYST:ERR?\n"}
         await _psu(tree).voltage.set(1.0)
 
 
@@ -494,6 +494,62 @@ async def test_emergency_needs_no_lease(autojump_clock: MockClock) -> None:
         assert not supply(tree, "psu").output_on
         assert (await tree.trip("psu", "the operator")).error is None
         done.set()
+
+
+async def test_tripped_during_the_grace(autojump_clock: MockClock) -> None:
+    """An operator's trip during the grace outlives the lease, and the next one, until rearmed."""
+    async with _tree() as (tree, witness), trio.open_nursery() as nursery:
+
+        async def anneal() -> None:
+            with pytest.raises(LeaseLostError):
+                async with tree.lease("psu", owner="annealing", grace_s=5.0) as lease:
+                    await _psu(tree).output.set(True, confirm=True)
+                    await lease.preempted.wait()
+                    assert (await tree.trip("psu", "the operator")).error is None
+                    with pytest.raises(RefusedError) as refused:
+                        await _psu(tree).voltage.set(1.0)
+                    assert refused.value.cause is Cause.TRIPPED
+                    await trio.sleep_forever()
+
+        nursery.start_soon(anneal)
+        await trio.sleep(1)
+        async with tree.lease("psu", owner="calibration", priority=5):
+            assert trio.current_time() == pytest.approx(6.0, abs=0.5)
+            with pytest.raises(RefusedError, match="the operator") as refused:
+                await _psu(tree).voltage.set(1.0)
+            assert refused.value.cause is Cause.TRIPPED
+            assert not supply(tree, "psu").output_on
+            tree.rearm("psu")
+            await _psu(tree).voltage.set(1.0)
+        assert len(witness.of(LaneTripped)) == 1
+
+
+async def test_tripped_while_it_settles(autojump_clock: MockClock) -> None:
+    """An operator's trip while a lost lease settles is not rearmed with it."""
+    async with _tree() as (tree, witness), trio.open_nursery() as nursery:
+
+        async def anneal() -> None:
+            with pytest.raises(LeaseLostError):
+                async with tree.lease("psu", owner="annealing"):
+                    await _psu(tree).output.set(True, confirm=True)
+                    tree.lines["psu"].latency_s = 0.3
+                    tree.revoke_lease("psu", "a test")
+                    await trio.sleep_forever()
+
+        nursery.start_soon(anneal)
+        await trio.sleep(0.1)
+        assert witness.of(LeaseRevoked)
+        assert not witness.of(SafeStateReached)
+        assert (await tree.trip("psu", "the operator")).error is None
+        tree.lines["psu"].latency_s = 0.0
+        async with tree.lease("psu", owner="next"):
+            with pytest.raises(RefusedError, match="the operator") as refused:
+                await _psu(tree).voltage.set(1.0)
+            assert refused.value.cause is Cause.TRIPPED
+            assert not supply(tree, "psu").output_on
+            tree.rearm("psu")
+            await _psu(tree).voltage.set(1.0)
+        assert len(witness.of(LaneTripped)) == 1
 
 
 async def test_actor_waits_for_its_turn_again(autojump_clock: MockClock) -> None:

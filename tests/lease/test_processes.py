@@ -14,19 +14,23 @@ import pytest
 import trio
 
 from actors import (
+    BreakerPolicy,
     BusAwaited,
     BusLent,
+    BusLost,
     BusReturned,
     Event,
     LaneRearmed,
     SafeStateFailed,
     SafeStateReached,
+    Service,
 )
 from actors.instruments.scpi import PowerSupply
 from actors.instruments.scpi.models import PowerSupplyModel
 from benchtree import Cause, RefusedError, Tree, TreeSpec, open_tree
 from tests.tree.kit import Witness
 from tests.tree.scripts import Script, run_script
+from tests.tree.test_replug import taken_nodes, until
 from transports import PortOwnedError, SimLine, serve_pty
 
 ANNEAL: Final = """
@@ -308,6 +312,85 @@ async def _run(address: str, *, task_status: trio.TaskStatus[Script]) -> None:
     async with run_script(ANNEAL, address, "5", "polite") as script:
         await script.hear("on 1")
         task_status.started(script)
+
+
+PATIENT: Final = """
+import sys
+import trio
+from actors import RefusedError
+from actors.instruments.scpi import PowerSupply
+from actors import BreakerPolicy
+from benchtree import TreeSpec, open_tree
+
+async def main(address: str, priority: int) -> None:
+    spec = TreeSpec(name="patient", wait=True, priority=priority)
+    async with open_tree(spec) as tree:
+        print("waiting", flush=True)
+        breaker = BreakerPolicy(open_s=0.1, max_open_s=0.2)
+        psu = await tree.add("psu", PowerSupply, address, breaker=breaker)
+        print("added", flush=True)
+        while True:
+            try:
+                await psu.voltage.set(7.0)
+                break
+            except RefusedError:
+                await trio.sleep(0.05)
+        print("set", flush=True)
+        await trio.sleep_forever()
+
+trio.run(main, sys.argv[1], int(sys.argv[2]))
+"""
+"""Waits for a supply, however long, and sets its voltage."""
+
+
+async def _wait_for_it(
+    address: str, priority: int, *, task_status: trio.TaskStatus[Script]
+) -> None:
+    async with run_script(PATIENT, address, str(priority)) as script:
+        await script.hear("waiting")
+        task_status.started(script)
+
+
+@pytest.mark.parametrize("priority", [0, 5])
+async def test_port_moves_while_another_waits(priority: int, tmp_path: Path) -> None:
+    """A port that moves to another node has one owner at any time, whoever waits for it.
+
+    An equal waits on until the port is free, wherever it is; a more important tree gets it.
+    """
+    witness = Seen()
+    model = PowerSupplyModel()
+    line = SimLine(model)
+    breaker = BreakerPolicy(open_s=0.05, max_open_s=0.1)
+    async with (
+        serve_pty(line, link=tmp_path / "ttyBench") as address,
+        trio.open_nursery() as nursery,
+    ):
+        async with open_tree(TreeSpec(name="mine"), observer=witness) as tree:
+            psu = await tree.add("psu", PowerSupply, address, breaker=breaker)
+            await psu.voltage.set(3.0)
+            old = psu.bus.key
+            # A holder that takes its time keeps the desk busy while the port moves.
+            async with tree.lease("psu", owner="annealing", grace_s=1.0) as lease:
+                other = await nursery.start(_wait_for_it, address, priority)
+                if priority:
+                    await lease.preempted.wait()
+                else:
+                    await trio.sleep(0.3)
+                line.unplug()
+                await witness.until(lambda event: isinstance(event, BusLost))
+                with taken_nodes():
+                    line.replug()
+                    await until(lambda: psu.bus.key != old)
+            if priority:
+                await other.hear("set")
+                assert model.setpoint_v == 7.0
+            else:
+                await until(lambda: tree.status()[0].instruments[0].service is Service.IN_SERVICE)
+                await psu.voltage.set(4.0)
+                assert model.setpoint_v == 4.0
+        await other.hear("set")
+        assert model.setpoint_v == 7.0
+        assert await other.end(signal.SIGTERM) == 143
 
 
 async def test_stop_while_it_is_lent(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -22,8 +23,9 @@ from actors import (
     StatusFault,
     WriteResolved,
 )
-from actors.instruments.scpi import PowerSupply
-from benchtree import ConfigError, Tree, load_config, open_tree
+from actors.instruments.scpi import PowerSupply, SignalGenerator
+from benchtree import ConfigError, Tree, TreeSpec, load_config, open_tree
+from benchtree.spec import BusSpec, InstrumentSpec
 from tests.tree.kit import Witness, bench_of, supply
 
 EVERY_S = 10.0
@@ -187,6 +189,46 @@ async def test_status(autojump_clock: MockClock) -> None:
         (fault,) = witness.of(StatusFault)
         assert (fault.instrument, fault.fault) == ("psu", "OVERVOLTAGE")
         assert len(witness.of(LaneTripped)) == 1
+
+
+async def test_beside_an_operation(autojump_clock: MockClock) -> None:
+    """Who sweeps is not looked at before it is done; its neighbour is, and the sweep goes on."""
+    seen = Witness()
+    policy = ReconcilePolicy(every_s=1.0, on_drift=OnDrift.REAPPLY)
+    spec = TreeSpec(
+        buses=[BusSpec(name="board", address="GPIB0", reconcile=policy)],
+        instruments=[
+            InstrumentSpec(name="generator", bus="board", driver=SignalGenerator, unit_id="1"),
+            InstrumentSpec(name="psu", bus="board", driver=PowerSupply, unit_id="2"),
+        ],
+    )
+    async with open_tree(spec, sim=True, observer=seen) as tree:
+        generator = tree.get("generator", SignalGenerator)
+        psu = tree.get("psu", PowerSupply)
+        await generator.start_frequency.set(2e6)
+        await generator.sweep_time.set(10.0)
+        await psu.voltage.set(5.0)
+        ticket = await generator.sweep.submit()
+        began_s, asked_s = trio.current_time(), [trio.current_time()]
+        line = tree.lines[generator.bus.name]
+        line.requests.clear()
+        models: Any = line.model
+        model: Any = models.devices["1"]
+        model.receive(b"FREQ:STAR 3e6\n", trio.current_time())
+        models.devices["2"].receive(b"VOLT 7\n", trio.current_time())
+        async for progress in ticket.progress():
+            asked_s.append(trio.current_time())
+            assert progress.said
+        assert (await ticket.outcome()).ok
+        assert trio.current_time() - began_s == pytest.approx(10.0, abs=0.2)
+        # Progress came as often as ever, and the neighbour was looked at and mended.
+        assert max(later - earlier for earlier, later in pairwise(asked_s)) <= 0.1
+        assert [(each.instrument, each.found) for each in seen.of(StateDrifted)] == [("psu", 7.0)]
+        assert await psu.voltage.get() == 5.0
+        assert not any(b"FREQ" in data or b"ABOR" in data for _, data in line.requests)
+        await trio.sleep(1.5)
+        assert seen.of(StateDrifted)[-1].instrument == "generator"
+        assert await generator.start_frequency.get() == 2e6
 
 
 async def test_away(autojump_clock: MockClock) -> None:

@@ -12,7 +12,17 @@ from attrs import evolve
 from actors.bus import Bus
 from actors.command import Plan
 from actors.errors import DeviceError, RefusedError
-from actors.faults import IDENTITY_MISMATCH, REJECTED, Cause, Fault
+from actors.faults import (
+    IDENTITY_MISMATCH,
+    OVER_PRESSURE,
+    OVER_RANGE,
+    OVER_TEMPERATURE,
+    REJECTED,
+    SENSOR_ERROR,
+    Cause,
+    Fault,
+    FaultClass,
+)
 from actors.instrument import Directive, Instrument
 from actors.member import Identity, Script
 from actors.parameter import Action, Assignment, Parameter, Reading, Setting
@@ -101,6 +111,16 @@ class Alicat(Instrument):
         SerialSettings(baudrate=each) for each in (19_200, 9_600, 38_400, 57_600, 115_200)
     )
     recognised_units: ClassVar[Sequence[str]] = tuple("BCDEFGH")
+    conditions: ClassVar[Mapping[str, FaultClass]] = {
+        "ADC": SENSOR_ERROR,
+        "OPL": OVER_PRESSURE,
+        "TOV": OVER_TEMPERATURE,
+        "POV": OVER_RANGE,
+        "P2O": OVER_RANGE,
+        "VOV": OVER_RANGE,
+        "MOV": OVER_RANGE,
+    }
+    """What flags of the status say is wrong; the others name what the device is told to do."""
     # What the data frame of such a device must hold, and what it must not.
     needs: ClassVar[Sequence[str]] = ()
     lacks: ClassVar[Sequence[str]] = ()
@@ -336,6 +356,17 @@ class Alicat(Instrument):
     def _shape(self, header: str) -> bytes:
         del header
         return rb"%s +[ -~]+" % self.letter.encode()
+
+    def status_plan(self) -> Plan[Sequence[Fault]] | None:
+        """Return the poll, for the flags that are up in it."""
+        return Plan(name="status", exchange=self._frame_exchange(), decode=self._conditions)
+
+    def _conditions(self, raw: bytes) -> Sequence[Fault]:
+        return [
+            Fault(self.conditions[flag], f"its status says {flag}", raw)
+            for flag in self._decode_poll(raw).status
+            if flag in self.conditions
+        ]
 
     def limits_of(self, setting: Setting[T]) -> Limits[T]:
         """Return what values a setting takes on this device."""

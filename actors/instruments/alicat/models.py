@@ -69,6 +69,10 @@ _MODELS: Final[Mapping[str, str]] = {
 
 _FLAGS: Final = ("OPL", "POV", "P2O", "TOV", "VOV", "MOV", "TMF", "OVR", "COM", "HLD", "EXH")
 
+# What a flow device bears, and the most its thermometer shows.
+_LIMIT_PSIA: Final = 160.0
+_HOTTEST_C: Final = 60.0
+
 # Unit numbers by their names, and by how much they divide SCCM.
 _FLOW_UNITS: Final[Mapping[int, tuple[str, float]]] = {12: ("SCCM", 1.0), 7: ("SLPM", 1000.0)}
 
@@ -163,6 +167,8 @@ class AlicatUnit:
     def status(self) -> list[str]:
         """The flags that are up."""
         up = {
+            "OPL": self.flows and self.pressure > _LIMIT_PSIA,
+            "TOV": self.temperature > _HOTTEST_C,
             "MOV": self.flows and abs(self.shown) > 1.28 * self.full_scale,
             "POV": not self.flows and self.pressure > 1.28 * self.full_scale,
             "OVR": self.overrun,

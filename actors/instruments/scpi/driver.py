@@ -27,7 +27,9 @@ from transports import Exchange, Framing, Lines, SerialSettings
 from .frames import (
     PREPARE,
     ErrorKind,
+    ScpiError,
     decode_bool,
+    decode_condition,
     decode_error,
     decode_float,
     decode_identity,
@@ -83,7 +85,7 @@ class ScpiInstrument(Instrument):
         faults: What its error numbers mean, where they are more than an error: those that
             SCPI defines, unless a driver says otherwise, and the maker's own.
         conditions: What each bit of the questionable condition register says, for
-            instruments whose register is to be looked at.
+            instruments whose register is to be looked at: with it their error queue is.
     """
 
     protocol: ClassVar[str] = "scpi"
@@ -182,13 +184,15 @@ class ScpiInstrument(Instrument):
 
     def _check_error(self, raw: bytes) -> None:
         error = decode_error(raw)
-        if error.kind is ErrorKind.NONE:
-            return
+        if error.kind is not ErrorKind.NONE:
+            raise DeviceError(self._fault_of(error, raw))
+
+    def _fault_of(self, error: ScpiError, raw: bytes) -> Fault:
         # Command and execution errors mean that nothing was carried out.
         rejected = error.kind in (ErrorKind.COMMAND, ErrorKind.EXECUTION)
         usual = REJECTED if rejected else DEVICE_ERROR
         kind = self.faults.get(error.number) or SCPI_FAULTS.get(error.number, usual)
-        raise DeviceError(Fault(kind, f"it answered {error.number}, {error.text!r}", raw))
+        return Fault(kind, f"it answered {error.number}, {error.text!r}", raw)
 
     def identify(self) -> Script[Identity]:
         """Ask `*IDN?`, then empty the error queue of what happened before."""
@@ -220,15 +224,26 @@ class ScpiInstrument(Instrument):
         """Return the query of the questionable condition register, where its bits are known."""
         if not self.conditions:
             return None
-        return Plan(name="status", exchange=self._query(_CONDITION), decode=self._conditions)
+        # A device that does not know the register would keep that for an answer to the next
+        # write: its error queue is asked for as well.
+        headers = (_CONDITION, _ERRORS) if self.check_errors else (_CONDITION,)
+        accepts = partial(fits, decode_condition)
+        exchange = Exchange(query(*headers), self.unit, self._within_s, accepts)
+        return Plan(name="status", exchange=exchange, decode=self._conditions)
 
     def _conditions(self, raw: bytes) -> Sequence[Fault]:
-        held = decode_int(raw)
-        return [
+        held, error = decode_condition(raw)
+        if held is None:
+            text = f"it does not know {_CONDITION}? and answered {raw.decode('ascii', 'replace')}"
+            raise DeviceError(Fault(REJECTED, text, raw))
+        found = [
             Fault(kind, f"bit {bit} of its questionable conditions is set", raw)
             for bit, kind in self.conditions.items()
             if held >> bit & 1
         ]
+        if error is not None and error.kind is not ErrorKind.NONE:
+            found.append(self._fault_of(error, raw))
+        return found
 
     @property
     def _within_s(self) -> float:

@@ -252,6 +252,20 @@ def is_error_reply(frame: bytes) -> bool:
     return True
 
 
+def decode_condition(frame: bytes) -> tuple[int | None, ScpiError | None]:
+    """Read a condition register, and the oldest entry of the error queue if that was asked for.
+
+    A device that does not know the register answers with the entry alone.
+
+    Raises:
+        ValueError: The frame is neither.
+    """
+    first, separator, rest = frame.partition(b";")
+    if fits(decode_int, first):
+        return decode_int(first), decode_error(rest) if separator else None
+    return None, decode_error(frame)
+
+
 def is_identity_reply(frame: bytes) -> bool:
     """Tell whether a frame can be an answer of `*IDN?`."""
     try:

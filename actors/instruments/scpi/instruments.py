@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
+from actors.faults import OVER_CURRENT, OVER_TEMPERATURE, OVER_VOLTAGE, FaultClass
 from actors.parameter import Action, Assignment, Operation, Reading, Setting
 
 from .driver import ScpiInstrument
@@ -26,6 +27,8 @@ class PowerSupply(ScpiInstrument):
     voltage = Setting("VOLT", unit="V", low=0.0, high=30.0)
     current_limit = Setting("CURR", unit="A", low=0.0, high=5.0)
     protection_voltage = Setting("VOLT:PROT", unit="V", low=0.0, high=33.0)
+    current_protection = Setting("CURR:PROT:STAT", type=bool)
+    """Whether the output is switched off where the current limit is reached."""
     output = Setting("OUTP", type=bool, hazardous=lambda on: on)
     measured_voltage = Reading("MEAS:VOLT", unit="V")
     current = Reading("MEAS:CURR", unit="A")
@@ -33,6 +36,12 @@ class PowerSupply(ScpiInstrument):
     clear_protection = Action("OUTP:PROT:CLE", hazardous=True)
 
     safe_state: ClassVar[SafeState] = (output.to(False),)
+    # Bit 4 is SCPI's own (volume 1, 20.3), 9 and 10 are what makers agree upon.
+    conditions: ClassVar[Mapping[int, FaultClass]] = {
+        4: OVER_TEMPERATURE,
+        9: OVER_VOLTAGE,
+        10: OVER_CURRENT,
+    }
     model = PowerSupplyModel
     # Keysight and Agilent, Rigol, Siglent, Keithley, Rohde & Schwarz, and the simulated one.
     known_models = re.compile(
@@ -83,5 +92,6 @@ class TemperatureController(ScpiInstrument):
     output = Setting("OUTP", type=bool, hazardous=lambda on: on)
 
     safe_state: ClassVar[SafeState] = (output.to(False),)
+    conditions: ClassVar[Mapping[int, FaultClass]] = {4: OVER_TEMPERATURE}
     model = TemperatureControllerModel
     known_models = re.compile(r"TC1200")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from actors.bus import Bus
 from actors.command import Plan
 from actors.errors import DeviceError
-from actors.faults import Fault, FaultClass
+from actors.faults import SENSOR_ERROR, Fault, FaultClass
 from actors.instrument import Directive, Instrument
 from actors.member import Identity
 from actors.parameter import Action, Assignment, Parameter, Reading, Setting
@@ -215,6 +215,27 @@ class EzZone(Instrument):
             text = f"it was given {assignment.value!r} and holds {held!r}"
             raise DeviceError(Fault(READ_BACK, text, raw))
         self.note(entry, wire)
+
+    def status_plan(self) -> Plan[Sequence[Fault]] | None:
+        """Return what reads whether the inputs of its loops work."""
+        return self._input_plan(1, ())
+
+    def _input_plan(self, loop: int, before: Sequence[Fault]) -> Plan[Sequence[Fault]]:
+        read = self.read_plan(EzZone.input_error, loop)
+
+        def faults(raw: bytes) -> Sequence[Fault]:
+            said = read.decode(raw)
+            if said == "none":
+                return before
+            return (*before, Fault(SENSOR_ERROR, f"the input of loop {loop}: {said}", raw))
+
+        def then(raw: bytes) -> Plan[Sequence[Fault]] | None:
+            try:
+                return None if loop >= self.loops else self._input_plan(loop + 1, faults(raw))
+            except (DeviceError, ValueError):
+                return None
+
+        return Plan(name="status", exchange=read.exchange, decode=faults, then=then)
 
     def safe_plans(self) -> Sequence[Plan[object]]:
         """Return what switches off the loops it has."""

@@ -9,7 +9,9 @@ from .interpreter import ScpiModel
 
 # Bits of the questionable condition register.
 VOLTAGE_UNREGULATED = 1
+TOO_HOT = 16
 OVERVOLTAGE_TRIPPED = 512
+OVERCURRENT_TRIPPED = 1024
 
 
 class PowerSupplyModel(ScpiModel):
@@ -17,7 +19,11 @@ class PowerSupplyModel(ScpiModel):
 
     The output holds the voltage set, or less where the load would draw more than the
     current limit. A terminal voltage above the protection level switches the output off,
-    and it cannot be switched on before the trip is cleared.
+    and it cannot be switched on before the trip is cleared. So does a limited current while
+    overcurrent protection is on, and a heat sink that is too hot.
+
+    Attributes:
+        too_hot: Whether its heat sink is too hot.
     """
 
     def __init__(
@@ -56,7 +62,10 @@ class PowerSupplyModel(ScpiModel):
             unit="V",
         )
         self._output = Switch("OUTPut[:STATe]", accept=self._accept_output)
+        self._limits_current = Switch("[SOURce:]CURRent:PROTection:STATe")
         self._tripped = False
+        self._overcurrent = False
+        self.too_hot = False
         self._load_ohm = _checked_load(load_ohm)
         super().__init__(
             (
@@ -64,6 +73,8 @@ class PowerSupplyModel(ScpiModel):
                 self._current,
                 self._protection,
                 self._output,
+                self._limits_current,
+                Query("[SOURce:]CURRent:PROTection:TRIPped", lambda: self._overcurrent),
                 Query("[SOURce:]VOLTage:PROTection:TRIPped", lambda: self.tripped),
                 Action("[SOURce:]VOLTage:PROTection:CLEar", self._clear_protection),
                 Action("OUTPut:PROTection:CLEar", self._clear_protection),
@@ -132,28 +143,34 @@ class PowerSupplyModel(ScpiModel):
         return self.voltage_v * self.current_a
 
     def settle(self) -> None:
-        """Trip the output when the terminal voltage is above the protection level."""
+        """Trip the output: above the protection level, at the current limit, or too hot."""
         if self.voltage_v > self.protection_v:
             self._tripped = True
+        if self._limits_current.on and self.current_limited:
+            self._overcurrent = True
+        if self._tripped or self._overcurrent or self.too_hot:
             self._output.restore()
 
     def reset(self, now_s: float) -> None:
         """Cycle the power: output off, settings lost, a trip cleared."""
-        self._tripped = False
+        self._tripped = self._overcurrent = False
         super().reset(now_s)
 
     def questionable_condition(self) -> int:
-        """Report a limited current and a tripped output."""
-        return (VOLTAGE_UNREGULATED if self.current_limited else 0) | (
-            OVERVOLTAGE_TRIPPED if self._tripped else 0
+        """Report a limited current, too much heat, and why the output has tripped."""
+        return (
+            (VOLTAGE_UNREGULATED if self.current_limited else 0)
+            | (TOO_HOT if self.too_hot else 0)
+            | (OVERVOLTAGE_TRIPPED if self._tripped else 0)
+            | (OVERCURRENT_TRIPPED if self._overcurrent else 0)
         )
 
     def _accept_output(self, on: bool) -> None:
-        if on and self._tripped:
+        if on and (self._tripped or self._overcurrent or self.too_hot):
             raise RequestError(-221)
 
     def _clear_protection(self) -> None:
-        self._tripped = False
+        self._tripped = self._overcurrent = False
 
 
 def _checked_load(load_ohm: float) -> float:

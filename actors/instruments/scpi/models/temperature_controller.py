@@ -19,6 +19,9 @@ CONTROL_PERIOD_S: Final = 0.1
 # Bit of the operation condition register.
 SETTLING: Final = 2
 
+# Bit of the questionable condition register.
+TOO_HOT: Final = 16
+
 # Below these steps from one control period to the next, nothing moves any more.
 _STILL_K: Final = 1e-12
 _STILL_FRACTION: Final = 1e-15
@@ -61,6 +64,9 @@ class TemperatureControllerModel(ScpiModel):
         self._limit = Number(
             "[SOURce:]HEATer:LIMit", low=0.0, high=100.0, default=100.0, unit="PCT"
         )
+        self._protection = Number(
+            f"{temperature}:PROTection[:LEVel]", low=0.0, high=1500.0, default=1300.0, unit="C"
+        )
         self._output = Switch("OUTPut[:STATe]")
         self._controlling = False
         self._fraction = 0.0
@@ -79,6 +85,7 @@ class TemperatureControllerModel(ScpiModel):
                 self._integral_time,
                 self._derivative_time,
                 self._limit,
+                self._protection,
                 self._output,
                 Query(f"{temperature}:SPOint:ACTual", lambda: self.working_setpoint_c),
                 Query("MEASure[:SCALar]:TEMPerature", lambda: self._temperature_at(self.device_s)),
@@ -154,6 +161,10 @@ class TemperatureControllerModel(ScpiModel):
     def operation_condition(self) -> int:
         """Report that the working setpoint is on its way."""
         return SETTLING if self.working_setpoint_c != self.setpoint_c else 0
+
+    def questionable_condition(self) -> int:
+        """Report a temperature above the protection level."""
+        return TOO_HOT if self._temperature_at(self.device_s) > self._protection.value else 0
 
     def _temperature_at(self, now_s: float) -> float:
         elapsed_s = max(0.0, now_s - self._solved_s)
