@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve, fields
 
 from actors import BreakerPolicy, Identity, Intensity, OnReconnect, Restart, Strategy
 from actors.instruments.scpi import PowerSupply, TemperatureController
@@ -15,7 +17,7 @@ from benchtree import ConfigError, load_config
 from benchtree.config import check_simulation
 from benchtree.spec import Kind
 from recorder import OverflowPolicy
-from transports import RS485
+from transports import RS485, BusProfile, Resync
 
 GOOD = """\
 [tree]
@@ -109,6 +111,29 @@ def test_good_file(tmp_path: Path) -> None:
     (main,) = tree.recordings
     assert (main.rate_hz, main.sinks) == (10.0, ("sqlite", "csv"))
     assert main.overflow is OverflowPolicy.DROP_OLDEST
+
+
+OTHER: dict[str, Any] = {
+    "resync": "drain",
+    "queue_depth": 7,
+    "attempts": 2,
+    "max_frame": 99,
+    "shared": False,
+    "retry_jitter": 0.5,
+}
+"""Values that no profile has; a time may be 0.125 s."""
+
+
+@pytest.mark.parametrize("key", [each.name for each in fields(BusProfile) if each.name != "name"])
+def test_each_number_of_a_profile_can_be_changed(key: str, tmp_path: Path) -> None:
+    """The file changes this number of a profile, and no other."""
+    value: Any = OTHER.get(key, 0.125)
+    written_value = str(value).lower() if isinstance(value, bool) else repr(value)
+    text = GOOD.replace("pacing_s = 0.005", f"{key} = {written_value}".replace("'", '"'))
+    profile = load_config(written(tmp_path, text)).tree.buses[0].profile
+    changed: Any = {key: Resync(value) if key == "resync" else value}
+    assert profile == evolve(RS485, **changed)
+    assert profile != RS485
 
 
 def test_numbers_alone_change_the_usual_profile(tmp_path: Path) -> None:
