@@ -233,18 +233,22 @@ class StreamTransport:
         sent_s = self._note_sent(LineEvent.SENT)
         self._counters.exchanges += 1
         try:
-            self._heard = b""
-            taken = stream.write_nowait(exchange.request)
-            if taken < len(exchange.request):
-                await self._send_rest(stream, exchange.request, taken)
-                sent_s = self._last_sent_s = trio.current_time()
-            frame = await self._receive(stream, exchange, sent_s)
+            frame = await self._converse(stream, exchange, sent_s)
         except BaseException as why:
             await self._abandon(exchange, why)
             raise
         received_ns = clock.mono_ns()
         self._note_completed()
         return Reply(frame, sent_ns, received_ns)
+
+    async def _converse(self, stream: ByteStream, exchange: Exchange, sent_s: float) -> bytes:
+        """Hand over the request and return its reply; what is hosted does it in its own way."""
+        self._heard = b""
+        taken = stream.write_nowait(exchange.request)
+        if taken < len(exchange.request):
+            await self._send_rest(stream, exchange.request, taken)
+            sent_s = self._last_sent_s = trio.current_time()
+        return await self._receive(stream, exchange, sent_s)
 
     async def resync(self, fence: Exchange | None = None) -> None:
         """Bring a stale line back into step, as the profile says. See `Transport.resync`."""
