@@ -62,7 +62,7 @@ class Costs(trio.abc.Instrument):
 
 def run(*, quick: bool) -> Iterable[Measurement]:
     """Measure what an ask costs, alone and among many."""
-    rounds, calls = (2, 100) if quick else (15, 4000)
+    rounds, calls = (2, 100) if quick else (11, 3000)
     for name, count in zip(("passes", "steps"), trio.run(_count), strict=True):
         yield Measurement(name=f"ask, {name}", value=count, unit=name, budget=2, n=100)
     for callers in CALLERS:

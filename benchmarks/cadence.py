@@ -46,7 +46,7 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     for rate_hz in (HELD_HZ,) if quick else RATES_HZ:
         for writing in (False, True):
             held = writing and rate_hz == HELD_HZ
-            rounds, seconds = (8, 2.0) if held else (3, 1.0)
+            rounds, seconds = (6, 2.0) if held else (2, 1.0)
             if quick:
                 rounds, seconds = 1, 0.1
             yield from _measure(rate_hz, seconds, rounds, writing=writing, held=held)

@@ -29,7 +29,8 @@ from transports import (
 
 from .report import Call, Measurement, interleave, percentile, take_single_turns
 
-LATENCIES_S: Final = (0.0, 0.0002, 0.002, 0.02)
+_CALLS: Final = {0.0: 200, 0.0002: 60, 0.002: 20, 0.02: 4}
+LATENCIES_S: Final = tuple(_CALLS)
 BUSES: Final = 8
 _QUESTION: Final = b"VOLT?\n"
 _TOGETHER_S: Final = 0.02
@@ -101,9 +102,7 @@ def measure(kind: Kind, *, quick: bool) -> Iterable[Measurement]:
 def _measure(
     kind: Kind, devices: tuple[str, str], latency_s: float, budget: float | None, *, quick: bool
 ) -> Iterable[Measurement]:
-    rounds, calls = (1, 3) if quick else (21, 200 if latency_s < 0.001 else 20)
-    if latency_s >= 0.01:
-        calls = min(calls, 4)
+    rounds, calls = (1, 3) if quick else (21, _CALLS[latency_s])
     ours, theirs = devices
     with ExitStack() as stack:
         ask = kind.client(theirs, stack)

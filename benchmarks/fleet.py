@@ -43,7 +43,7 @@ def run(*, quick: bool) -> Iterable[Measurement]:
             for link in links
         ]
         sim = stack.enter_context(BlockingSimProcess(specs))
-        yield from trio.run(_measure, sim.addresses, sizes, 1 if quick else 60)
+        yield from trio.run(_measure, sim.addresses, sizes, 1 if quick else 40)
 
 
 async def _measure(

@@ -35,23 +35,24 @@ def _table(found: Sequence[Measurement]) -> str:
     day = datetime.now(UTC).date().isoformat()
     machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores"
     versions = f"Python {platform.python_version()}, Trio {trio.__version__}"
+    held = [each for each in found if each.budget is not None]
     rows = [
         f"Measured on {day}: {machine}, {versions}.",
+        f"{sum(each.ok for each in held)} of {len(held)} budgets are kept. What has none is",
+        "printed, and left out here.",
         "",
-        "| what | measured | ratio | at most | |",
+        "| what | measured | held against | at most | |",
         "|---|---:|---:|---:|---|",
-        *(_row(each) for each in found),
+        *(_row(each) for each in held),
     ]
     return "\n".join(rows)
 
 
 def _row(measured: Measurement) -> str:
     value = f"{measured.value:.4g} {measured.unit}".strip()
-    ratio = ""
+    against = ""
     if measured.against is not None:
-        held = "" if measured.ratio is None else f"{measured.ratio:.2f} x "
-        ratio = f"{held}{measured.against}"
-    budget, verdict = "", ""
-    if measured.budget is not None:
-        budget, verdict = f"{measured.budget:.3g}", "ok" if measured.ok else "**missed**"
-    return f"| {measured.name} | {value} | {ratio} | {budget} | {verdict} |"
+        times = "" if measured.ratio is None else f"{measured.ratio:.2f} x "
+        against = f"{times}{measured.against}"
+    verdict = "ok" if measured.ok else "**missed**"
+    return f"| {measured.name} | {value} | {against} | {measured.budget:.3g} | {verdict} |"

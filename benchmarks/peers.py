@@ -103,7 +103,7 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     for library in MODELS:
         yield _exchanges(library, python, 40 if quick else 2000)
         for rate_hz in RATES_HZ:
-            yield from _missed(library, python, rate_hz, 0.5 if quick else 2.0, 1 if quick else 2)
+            yield from _missed(library, python, rate_hz, 0.5 if quick else 1.0, 1 if quick else 3)
         yield _poll(library, python, 3 if quick else 30)
     yield from _sinks(python, 1 if quick else 3, 3 if quick else 30)
 

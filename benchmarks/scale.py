@@ -95,7 +95,7 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     yield growth("serving a queue, growth with commands", sizes.queued, costs)
     costs = [_shortest(partial(_write, each), rounds) for each in sizes.rows]
     yield growth("writing samples, growth with samples", sizes.rows, costs)
-    costs = [_shortest(partial(_record, each), rounds) for each in sizes.slots]
+    costs = [_shortest(partial(_record, each), min(rounds, 3)) for each in sizes.slots]
     yield growth("recording, growth with the length of the run", sizes.slots, costs)
     missing, busy = trio.run(_poll_buses, sizes.buses, sizes.polled_s)
     name = f"{sizes.buses} buses polled at {RATE_HZ:g} Hz"

@@ -134,13 +134,15 @@ def test_a_missed_budget_is_told() -> None:
 
 
 def test_page(tmp_path: Path) -> None:
-    """What is between the marks is replaced, and nothing else; a page without them is refused."""
+    """What has a budget goes between the marks, and nothing else; a page must have them."""
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     missed = Measurement(name="a", value=3.0, unit="us", ratio=2.0, against="b", budget=1.5)
-    write_table(page, [missed])
+    write_table(page, [missed, Measurement(name="no budget", value=1.0, unit="rows")])
     text = page.read_text()
     assert text.startswith(f"before\n{BEGIN}\nMeasured on ")
+    assert "0 of 1 budgets" in text
+    assert "no budget |" not in text
     assert text.endswith(f"| a | 3 us | 2.00 x b | 1.5 | **missed** |\n{END}\nafter\n")
     page.write_text("no marks")
     with pytest.raises(ValueError, match="needs the marks"):
