@@ -27,7 +27,7 @@ _MODEL = "actors.instruments.alicat:make_line"
 
 def run(*, quick: bool) -> Iterable[Measurement]:
     """Measure the time and the processor time of polls of ports of 20 ms."""
-    sizes = (1, 2) if quick else PORTS
+    sizes, letters = ((1, 2), "AB") if quick else (PORTS, "ABCD")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         links = [str(folder / f"port{number}") for number in range(sizes[-1])]
@@ -35,7 +35,7 @@ def run(*, quick: bool) -> Iterable[Measurement]:
         specs = [
             SimSpec(
                 model=_MODEL,
-                arguments={"units": "ABCD" if link.endswith("shared") else "A"},
+                arguments={"units": letters if link.endswith("shared") else "A"},
                 host="pty",
                 link=link,
                 latency_s=_LATENCY_S,
@@ -43,15 +43,15 @@ def run(*, quick: bool) -> Iterable[Measurement]:
             for link in links
         ]
         sim = stack.enter_context(BlockingSimProcess(specs))
-        yield from trio.run(_measure, sim.addresses, sizes, 1 if quick else 40)
+        yield from trio.run(_measure, sim.addresses, sizes, letters, 1 if quick else 40)
 
 
 async def _measure(
-    addresses: Sequence[str], sizes: Sequence[int], rounds: int
+    addresses: Sequence[str], sizes: Sequence[int], letters: str, rounds: int
 ) -> list[Measurement]:
     *ports, shared = addresses
     names = [f"port{number}" for number in range(len(ports))]
-    units = [f"unit{letter}" for letter in "ABCD"]
+    units = [f"unit{letter}" for letter in letters]
     chosen = [names[:size] for size in sizes] + [units]
     taken_s: list[list[float]] = [[] for _ in chosen]
     ours_s: list[float] = []
@@ -96,7 +96,7 @@ async def _measure(
             for size, each_s in zip(sizes[1:], others_s, strict=False)
         ),
         Measurement(
-            name="poll of 4 units on one port of 20 ms",
+            name=f"poll of {len(letters)} units on one port of 20 ms",
             value=others_s[-1] * 1e6,
             unit="us",
             ratio=others_s[-1] / one_s,
