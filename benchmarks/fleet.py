@@ -1,4 +1,4 @@
-"""Polling 8 and 32 ports at once, against one port and against bare Trio on the same ports."""
+"""Polling 8 and 32 ports at once, against one port and against bare Trio on as many."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     sizes, letters = ((1, 2), "AB") if quick else (PORTS, "ABCD")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        links = [str(folder / f"port{number}") for number in range(sizes[-1])]
+        # An idle line throws away what it did not ask for: bare Trio has ports of its own.
+        kinds = ("bare", "port")
+        links = [str(folder / f"{kind}{number}") for kind in kinds for number in range(sizes[-1])]
         links.append(str(folder / "shared"))
         specs = [
             SimSpec(
@@ -49,7 +51,7 @@ def run(*, quick: bool) -> Iterable[Measurement]:
 async def _measure(
     addresses: Sequence[str], sizes: Sequence[int], letters: str, rounds: int
 ) -> list[Measurement]:
-    *ports, shared = addresses
+    bare_ports, (*ports, shared) = addresses[: sizes[-1]], addresses[sizes[-1] :]
     names = [f"port{number}" for number in range(len(ports))]
     units = [f"unit{letter}" for letter in letters]
     chosen = [names[:size] for size in sizes] + [units]
@@ -62,7 +64,7 @@ async def _measure(
                 nursery.start_soon(fleet.add, name, address)
         for name in units:
             await fleet.add(name, shared, unit_id=name[-1])
-        bare = [await _open(address) for address in ports]
+        bare = [await _open(address) for address in bare_ports]
         for _ in range(rounds):
             for those, times in zip(chosen, taken_s, strict=True):
                 await trio.sleep(_CADENCE_S)
@@ -111,7 +113,7 @@ async def _measure(
             value=ours * 1e6,
             unit="us",
             ratio=ours / plain,
-            against="bare Trio on the same ports",
+            against="bare Trio on as many ports",
             budget=2.5,
             n=rounds,
         )

@@ -24,7 +24,7 @@ from transports.errors import (
 from transports.framing import Framing, Lines
 from transports.resource import Medium
 
-from .faults import open_error, translated
+from .faults import open_error, translated, use_error
 from .inside import Inside, close_leftovers
 
 if TYPE_CHECKING:
@@ -109,14 +109,17 @@ class Session:
         """
         mono_ns = self._settings.mono_ns
         try:
-            with translated():
-                unasked = self.discard_input()
-                sent_ns = mono_ns()
-                data = self._answer(exchange, sent_ns)
-                return Reply(data, sent_ns, mono_ns()), unasked
+            unasked = self.discard_input()
+            sent_ns = mono_ns()
+            data = self._answer(exchange, sent_ns)
+            return Reply(data, sent_ns, mono_ns()), unasked
         except ReplyTimeoutError as silent:
             silent.waited_s = exchange.reply_within_s
             raise
+        except TransportError:
+            raise
+        except Exception as error:
+            raise use_error(error) from error
 
     def ask_fence(self, fence: Exchange, by_ns: int) -> bool:
         """Ask a fence and discard everything before its answer; return whether it came.
@@ -221,11 +224,13 @@ class Session:
             return
         self._limit(round(self._settings.write_within_s * _SECOND_NS))
         try:
-            with translated():
-                self._visa.write(self._handle, data)
-        except ReplyTimeoutError as error:
-            # Half a request stays in the far end's input: only a new session helps.
-            raise PeerLostError("the far end takes no more bytes", code=error.code) from error
+            self._visa.write(self._handle, data)
+        except Exception as error:
+            why = use_error(error)
+            if isinstance(why, ReplyTimeoutError):
+                # Half a request stays in the far end's input: only a new session helps.
+                why = PeerLostError("the far end takes no more bytes", code=why.code)
+            raise why from error
 
     def _answer(self, exchange: Exchange, sent_ns: int) -> bytes:
         within_s = exchange.reply_within_s
@@ -320,8 +325,10 @@ class Session:
     def _read(self, count: int, within_ns: int) -> tuple[bytes, bool]:
         """Read at most `count` bytes; return them, and whether something ended there."""
         self._limit(within_ns)
-        with translated():
+        try:
             data, status = self._visa.read(self._handle, count)
+        except Exception as error:
+            raise use_error(error) from error
         return data, status != self._more
 
     def _signal(self, signal: Signal, within_s: float | None) -> bytes:
