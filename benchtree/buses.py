@@ -20,6 +20,7 @@ from actors import (
     current_clock,
 )
 from transports import (
+    MULTIPLEXED,
     SERIAL,
     Address,
     AddressError,
@@ -33,6 +34,7 @@ from transports import (
     Framing,
     HostedTransport,
     MemoryHost,
+    MultiplexedSim,
     Owner,
     PyrplTransport,
     Resync,
@@ -69,6 +71,10 @@ class Stage(Protocol):
 
     def wrap(self, bus: str, stream: ByteStream) -> ByteStream:
         """Return what the bus's transport uses in place of a new connection."""
+        ...
+
+    def board(self, bus: str, key: str, units: Sequence[str]) -> MultiplexedSim:
+        """Return the transport of a bus whose units are asked at once, over its line."""
         ...
 
 
@@ -395,7 +401,7 @@ class Buses:
         key: str,
         plan: LinePlan,
         instruments: Sequence[InstrumentSpec],
-    ) -> StreamTransport:
+    ) -> Transport:
         """Return the line to simulated devices that stand in for these instruments."""
         address, profile = plan.address, plan.profile
         asked = [each.unit_id or each.driver.default_unit for each in instruments]
@@ -410,6 +416,11 @@ class Buses:
             model = instruments[0].driver.simulate(units) if instruments else EchoModel()
         stage = self._stage
         line = self.lines[name] = SimLine(model) if stage is None else stage.line(name, model)
+        if profile.name == MULTIPLEXED.name:
+            modules = [each or "" for each in units]
+            if stage is not None:
+                return stage.board(name, key, modules)
+            return MultiplexedSim(key, dict.fromkeys(modules, line))
         # Only a network connection takes what is late with it when it is closed.
         host = MemoryHost(line, keeps_late=profile.resync is not Resync.REOPEN)
 

@@ -68,7 +68,7 @@ PROMPT: Final = "outcomes are prompt"
 TABLE: Final = "states move along the table"
 NUMBERS: Final = "numbers rise"
 BALANCED: Final = "accepted = completed + failed"
-ONE_IN_FLIGHT: Final = "one exchange in flight per bus"
+IN_FLIGHT: Final = "as many exchanges in flight as a bus bears, one per lane"
 WITHDRAWN: Final = "what was withdrawn or refused never reaches the wire"
 OWN_REPLY: Final = "no reply to the wrong question"
 OPEN_REFUSES: Final = "nothing passes an open breaker"
@@ -222,7 +222,9 @@ class Invariants:
         self.journal = Replay()
         self._chain = Chain(first_seal(spec.name, SIMULATED))
         self._alive: dict[int, _Life] = {}
-        self._in_flight: dict[str, int] = {}
+        # The commands on each line, and the instrument of each; how many a bus bears.
+        self._in_flight: defaultdict[str, dict[int, str]] = defaultdict(dict)
+        self._bears: dict[str, int] = {}
         # What each request was answered with, by bus and the instant it was sent, in ns.
         self._answers: defaultdict[str, dict[int, list[bytes]]] = defaultdict(dict)
         self._places: dict[str, _Place] = {}
@@ -277,6 +279,7 @@ class Invariants:
             instrument.name, instrument.bus.name, frozenset(firsts), safe, frozenset(hazards)
         )
         self._places[instrument.name] = place
+        self._bears[place.bus] = instrument.bus.transport.max_in_flight
         self._on[place.bus].append(place)
 
     def is_open(self, *names: str) -> bool:
@@ -507,7 +510,7 @@ class Invariants:
                 self._note(at_s, OPEN_REFUSES, text)
 
     def _dispatched(self, event: CommandMoved, at_s: float) -> None:
-        self._on_the_line(event.bus, event.seq, at_s)
+        self._on_the_line(event, at_s)
         if event.urgent:
             return
         if event.hazardous:
@@ -547,23 +550,23 @@ class Invariants:
         if life is None or life.state is not CommandState.DISPATCHED:
             self._note(at_s, TABLE, f"command {event.seq} was tried again though it was not sent")
             return
-        self._on_the_line(event.bus, event.seq, at_s)
+        self._on_the_line(event, at_s)
         place = self._places.get(event.instrument)
         self.checked[READS_ONLY] += 1
         if place is not None and place.tripped and life.writes:
             self._note(at_s, READS_ONLY, f"{event.instrument}: {event.command} was sent again")
 
-    def _on_the_line(self, bus: str, seq: int, at_s: float) -> None:
-        self.checked[ONE_IN_FLIGHT] += 1
-        other = self._in_flight.get(bus)
-        if other is not None:
-            text = f"{bus}: command {seq} was sent while {other} was in flight"
-            self._note(at_s, ONE_IN_FLIGHT, text)
-        self._in_flight[bus] = seq
+    def _on_the_line(self, event: CommandMoved | AttemptBegun, at_s: float) -> None:
+        self.checked[IN_FLIGHT] += 1
+        bus, name = event.bus, event.instrument
+        others = self._in_flight[bus]
+        if others and (len(others) >= self._bears.get(bus, 1) or name in others.values()):
+            text = f"{bus}: command {event.seq} of {name} was sent while {others} were in flight"
+            self._note(at_s, IN_FLIGHT, text)
+        others[event.seq] = name
 
     def _off_the_line(self, bus: str, seq: int) -> None:
-        if self._in_flight.get(bus) == seq:
-            del self._in_flight[bus]
+        self._in_flight[bus].pop(seq, None)
 
     def _ended(self, event: CommandMoved, at_s: float) -> None:
         del self._alive[event.seq]
@@ -580,7 +583,9 @@ class Invariants:
                     f"its own answer was {said}"
                 )
                 self._note(at_s, OWN_REPLY, text)
-            # No later exchange looks back this far.
+            # No later exchange looks back this far, unless another one goes on beside it.
+            if self._in_flight[event.bus]:
+                return
             for sent_ns in [each for each in answers if each < event.sent_ns]:
                 del answers[sent_ns]
 
@@ -699,10 +704,9 @@ class Invariants:
             place.unsafe = False
 
     def _hazard(self, name: str, place: _Place, asked: bytes, at_s: float) -> None:
-        seq = self._in_flight.get(place.bus)
-        life = None if seq is None else self._alive.get(seq)
+        lives = [self._alive.get(seq) for seq in self._in_flight[place.bus]]
         self.expect(
-            life is not None and life.instrument == name and life.writes,
+            any(life is not None and life.instrument == name and life.writes for life in lives),
             at_s,
             HAZARD_ASKED,
             f"{name} was told {asked!r}",

@@ -27,7 +27,14 @@ from attrs import define, evolve, field, frozen
 
 from actors import Chain, CommandMoved, CommandState, Event, Instrument, Parameter, first_seal
 from recorder import AcquisitionSummary, Counts, Journal, SampleSink, keep_journal
-from transports import ByteStream, DeviceModel, SimLine, install_clock
+from transports import (
+    ByteStream,
+    DeviceModel,
+    LineState,
+    MultiplexedSim,
+    SimLine,
+    install_clock,
+)
 
 from .config import load_config
 from .faultplan import OF_JOURNAL, OF_SINKS, FaultKind, FaultPlan, PlannedFault
@@ -35,7 +42,14 @@ from .invariants import NOTHING_LEFT, PLANNED_CRASH, SIMULATED, Invariants, Viol
 from .opening import open_tree
 from .repeatable import SimulationError, repeatable
 from .spec import TreeSpec
-from .stage import FaultyDisk, FaultySink, FragileStream, SlowableClock, WitnessedLine
+from .stage import (
+    FaultyDisk,
+    FaultySink,
+    FragileBoard,
+    FragileStream,
+    SlowableClock,
+    WitnessedLine,
+)
 from .tree import Tree
 
 D = TypeVar("D", bound=Instrument)
@@ -127,6 +141,7 @@ class Bench:
         self._lines: dict[str, WitnessedLine] = {}
         self._nursery: trio.Nursery
         self._connections = 0
+        self._boards: list[FragileBoard] = []
         self._began_s = 0.0
         # Planned crashes of tasks of yours that have not happened yet, by "actor.NAME".
         self._doom: dict[str, _Doom] = {f"actor.{each.name}": _Doom() for each in spec.actors}
@@ -212,6 +227,12 @@ class Bench:
         """Return a connection over which planned crashes happen."""
         self._connections += 1
         return FragileStream(stream, self._lines[bus], self._count_closed)
+
+    def board(self, bus: str, key: str, units: Sequence[str]) -> MultiplexedSim:
+        """Return the transport of a bus whose units are asked at once."""
+        board = FragileBoard(key, self._lines[bus], units)
+        self._boards.append(board)
+        return board
 
     # Inside a run.
 
@@ -306,8 +327,10 @@ class Bench:
             invariants.finish_journal(now_s)
         left = trio.lowlevel.current_statistics().tasks_living - before
         invariants.expect(left == 0, now_s, NOTHING_LEFT, f"{left} tasks go on")
+        boards = sum(each.state is not LineState.CLOSED for each in self._boards)
+        connections = self._connections + boards
         invariants.expect(
-            self._connections == 0, now_s, NOTHING_LEFT, f"{self._connections} connections are open"
+            connections == 0, now_s, NOTHING_LEFT, f"{connections} connections are open"
         )
         return now_s - began_s
 

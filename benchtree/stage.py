@@ -15,7 +15,10 @@ from recorder import GATHER_S, RETRY_S, SampleSink
 from transports import (
     ByteStream,
     DeviceModel,
+    Exchange,
     LineCounters,
+    MultiplexedSim,
+    Reply,
     SimLine,
     SimReply,
     VirtualClock,
@@ -30,6 +33,9 @@ Ts = TypeVarTuple("Ts")
 
 LATENCY_S: Final = 0.002
 """How long bytes travel on a simulated line, in seconds, unless it is set otherwise."""
+
+MOST_IN_FLIGHT: Final = 3
+"""How many exchanges may be in flight on a simulated bus that is multiplexed."""
 
 FOREIGN: Final = b"-1.25E-3\n"
 """What a foreign reply says where no other unit shares the line."""
@@ -198,6 +204,33 @@ class FragileStream:
             self._closed = True
             self._on_close()
         await self._stream.aclose()
+
+
+class FragileBoard(MultiplexedSim):
+    """A board whose modules share a line, and whose actor crashes when the line says so."""
+
+    def __init__(self, key: str, line: WitnessedLine, units: Sequence[str]) -> None:
+        """Put a module for each unit behind `line`."""
+        super().__init__(key, dict.fromkeys(units, line), max_in_flight=MOST_IN_FLIGHT)
+        self._line = line
+
+    async def exchange(
+        self, exchange: Exchange, *, commit: Callable[[], None] | None = None
+    ) -> Reply:
+        """Ask one module, or crash."""
+
+        def send() -> None:
+            if commit is not None:
+                commit()
+            if self._line.crash_sending:
+                self._line.crash_sending -= 1
+                raise RuntimeError(PLANNED_CRASH)
+
+        reply = await super().exchange(exchange, commit=send)
+        if self._line.crash_waiting:
+            self._line.crash_waiting -= 1
+            raise RuntimeError(PLANNED_CRASH)
+        return reply
 
 
 class SlowableClock(VirtualClock):

@@ -20,7 +20,7 @@ from benchtree.spec import (
     TreeSpec,
 )
 from benchtree.tree import Tree
-from transports import RS485
+from transports import MULTIPLEXED, RS485
 
 from .family import ZoneController
 
@@ -120,3 +120,38 @@ def run_harsh(seed: int) -> Report:
         await Exercise(bench, HARSH_S, abrupt=seed % 2 == 1).run()
 
     return simulate(seed, main, bench=SPEC, faults=plan)
+
+
+BOARD_SPEC = TreeSpec(
+    name="board",
+    buses=[
+        BusSpec(name="board", address="tcp://192.0.2.20:5025", profile=MULTIPLEXED),
+        BusSpec(name="supply", address="tcp://192.0.2.17:5025"),
+    ],
+    instruments=[
+        *(
+            InstrumentSpec(name=f"zone{n}", bus="board", driver=ZoneController, unit_id=str(n))
+            for n in range(1, 7)
+        ),
+        InstrumentSpec(name="psu", bus="supply", driver=PowerSupply),
+    ],
+    recordings=[
+        RecordingSpec(
+            name="main",
+            parameters=["process_value", "power", "measured_voltage"],
+            rate_hz=1.0,
+            sinks=["sqlite"],
+        )
+    ],
+)
+"""A bench with a bus whose instruments are asked at once."""
+
+
+def run_board(seed: int) -> Report:
+    """Simulate two bad minutes of the bench with a multiplexed bus."""
+    plan = FaultPlan.seeded(seed, BOARD_SPEC, duration_s=HARSH_S, rates=HARSH)
+
+    async def main(bench: Bench) -> None:
+        await Exercise(bench, HARSH_S, abrupt=seed % 2 == 1, users=2).run()
+
+    return simulate(seed, main, bench=BOARD_SPEC, faults=plan)

@@ -134,7 +134,9 @@ class ZoneController(Instrument):
         text = raw.decode("ascii").partition("?")[2]
         if text == "!":
             raise DeviceError(Fault(REFUSED, "it does not know that", raw))
-        value: Any = {"0": False, "1": True}[text] if parameter.type is bool else float(text)
+        if parameter.type is bool and text not in ("0", "1"):
+            raise ValueError(f"expected 0 or 1, got {text!r}")
+        value: Any = text == "1" if parameter.type is bool else float(text)
         return value  # type: ignore[no-any-return]  # the branches follow parameter.type
 
     def decode_written(

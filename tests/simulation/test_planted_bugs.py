@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .bench import run_harsh
+from .bench import run_board, run_harsh
 from .conftest import CAUGHT
 from .planted import BUGS, Bug
 
@@ -44,3 +44,9 @@ def test_all_within_two_minutes() -> None:
 def test_healthy_code_passes(seed: int) -> None:
     """The seeds that catch planted bugs find nothing in the code as it is."""
     assert run_harsh(seed).violations == ()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_healthy_board_passes(seed: int) -> None:
+    """A bus whose instruments are asked at once keeps the invariants, too."""
+    assert run_board(seed).violations == ()
