@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from benchtree.exercise import PAUSE_S
-from benchtree.faultplan import LEVELS
+from benchtree.faultplan import LEVELS, FaultPlan
+from benchtree.seeds import run_seeds
+from benchtree.simulate import TRACE_KEPT
 
 from .bench import heavy, run_seed
 
@@ -31,9 +32,8 @@ SHOWN = 5
 
 @frozen
 class Job:
-    """One seed to simulate, as it travels to a process."""
+    """What to simulate, as it travels to a process."""
 
-    seed: int
     duration_s: float
     pause_s: float
 
@@ -43,6 +43,7 @@ class Told:
     """What one seed came to, as it travels back."""
 
     job: Job
+    seed: int
     simulated_s: float
     violations: tuple[str, ...]
     last: tuple[str, ...]
@@ -50,11 +51,12 @@ class Told:
     faults: Counter[str]
 
 
-def tell(job: Job) -> Told:
+def tell(job: Job, seed: int) -> Told:
     """Simulate one seed; every fourth one ends amid work."""
-    report = run_seed(job.seed, job.duration_s, abrupt=job.seed % 4 == 3, pause_s=job.pause_s)
+    report = run_seed(seed, job.duration_s, abrupt=seed % 4 == 3, pause_s=job.pause_s)
     return Told(
         job,
+        seed,
         report.simulated_s,
         tuple(str(each) for each in report.violations),
         tuple(report.last),
@@ -65,7 +67,7 @@ def tell(job: Job) -> Told:
 
 def complain(told: Told, folder: Path) -> str:
     """Return all that is needed to see a violation again; its plan is written to a file."""
-    seed, duration_s = told.job.seed, told.job.duration_s
+    seed, duration_s = told.seed, told.job.duration_s
     plan = folder / f"seed-{seed}.toml"
     plan.write_text(heavy(seed, duration_s).to_toml(), encoding="utf-8")
     abrupt, pause_s = seed % 4 == 3, told.job.pause_s
@@ -86,31 +88,51 @@ def check_seeds(
     folder: Path,
     *,
     pause_s: float = PAUSE_S,
-    processes: int | None = None,
 ) -> float:
     """Simulate seeds on all processors and expect no violation; return how long it took."""
     began_s = time.perf_counter()
-    jobs = [Job(seed, duration_s, pause_s) for seed in seeds]
-    count = processes or min(len(os.sched_getaffinity(0)), len(jobs))
     told: list[Told] = []
-    # Whoever interrupts this one ends the others with it.
-    with multiprocessing.get_context("spawn").Pool(
-        count, signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        for each in pool.imap_unordered(tell, jobs):
-            if each.violations:
-                pytest.fail(complain(each, folder), pytrace=False)
-            told.append(each)
+    for each in run_seeds(partial(tell, Job(duration_s, pause_s)), seeds):
+        if each.violations:
+            pytest.fail(complain(each, folder), pytrace=False)
+        told.append(each)
     took_s = time.perf_counter() - began_s
     checked = sum((each.checked for each in told), Counter[str]())
     faults = sum((each.faults for each in told), Counter[str]())
     hours = sum(each.simulated_s for each in told) / 3600
     note("seeds", f"{len(told)} seeds, {hours:.1f} simulated hours in {took_s:.0f} s")
-    assert len(told) == len(jobs)
+    assert len(told) == len(seeds)
     assert len(faults) == len(LEVELS["heavy"])
     assert all(count > 0 for count in checked.values())
     assert len(checked) >= 25
     return took_s
+
+
+def fail_one(seed: int) -> int:
+    """Fail as one of several seeds."""
+    if seed == 1:
+        raise LookupError("seed 1 failed")
+    return seed
+
+
+def test_what_a_seed_raises_comes_out() -> None:
+    """Whether here or in another process; and no process stays."""
+    for jobs in (1, 2):
+        with pytest.raises(LookupError, match="seed 1 failed"):
+            list(run_seeds(fail_one, range(3), jobs=jobs))
+    assert not multiprocessing.active_children()
+
+
+def test_violation_comes_back_whole(tmp_path: Path) -> None:
+    """A violated invariant of one of many seeds is told with its seed, plan and trace."""
+    told = tell(Job(20.0, PAUSE_S), 3)
+    said = complain(evolve(told, violations=("1.0 s: mine: wrong",)), tmp_path).splitlines()
+    plan = tmp_path / "seed-3.toml"
+    assert said[0] == "1.0 s: mine: wrong"
+    assert said[1] == f"seed 3, planned faults in {plan}, the last of its trace:"
+    assert len(said[2:-1]) == TRACE_KEPT
+    assert said[-1] == "replay it with: run_seed(3, 20.0, abrupt=True, pause_s=2.0)"
+    assert FaultPlan.load(plan) == heavy(3, 20.0)
 
 
 def test_ten_seeds(record_property: Callable[[str, object], None]) -> None:

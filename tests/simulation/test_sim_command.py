@@ -44,7 +44,7 @@ def trace_hash(printed: str) -> str:
 def test_prints_what_happened(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A simulation says how fast it was, what was done to the bench, and what was checked."""
     assert main(["sim", str(bench_file), "--hours", "0.1", "--seed", "7"]) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for name in (
         "trace hash",
         "simulated hours per second",
@@ -67,6 +67,19 @@ def test_same_seed_same_trace(bench_file: Path, capsys: pytest.CaptureFixture[st
         assert main(["sim", str(bench_file), "--hours", "0.02", "--seed", seed]) == 0
         hashes.append(trace_hash(capsys.readouterr().out))
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_many_seeds(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Several seeds are simulated at once, each as if it were alone."""
+    command = ["sim", str(bench_file), "--hours", "0.02"]
+    assert main([*command, "--seed", "8"]) == 0
+    alone = trace_hash(capsys.readouterr().out)
+    assert main([*command, "--seed", "7", "--seeds", "3", "--jobs", "2"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert sorted(line.split(":")[0] for line in lines) == ["seed 7", "seed 8", "seed 9"]
+    assert any(line.startswith(f"seed 8: {alone}, ") for line in lines)
+    assert last.startswith("3 seeds, ")
+    assert last.endswith(", 0 with violations")
 
 
 def test_saved_plan_replays(
@@ -101,6 +114,9 @@ def test_violation_fails(
     ("arguments", "wrong"),
     [
         (["--hours", "0"], "--hours"),
+        (["--seeds", "0"], "--seeds is 0; it must be at least 1"),
+        (["--jobs", "-1"], "--jobs is -1; it must be at least 1"),
+        (["--seeds", "2", "--save-plan", "plan.toml"], "leave --seeds out"),
         (["--faults", "terrible"], "terrible"),
         (["--plan", "absent.toml"], "absent.toml"),
         (["--plan", "wrong.toml"], "wrong.toml:2: fault[0].kind: 'sabotage' is not known"),
