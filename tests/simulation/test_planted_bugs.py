@@ -14,7 +14,7 @@ from .planted import BUGS, Bug
 SEEDS = 200
 WITHIN_S = 120.0
 
-# How long each planted bug took to be caught, in seconds.
+# How long each planted bug took to be caught, in seconds of a processor: others may use it.
 took_s: dict[str, float] = {}
 
 
@@ -24,11 +24,11 @@ def test_planted_bug_is_caught(
 ) -> None:
     """Each planted bug violates an invariant that is about it, within 200 seeds."""
     bug.plant(monkeypatch)
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     for seed in range(SEEDS):
         caught = [each for each in bug.run(seed).violations if each.invariant in bug.caught_by]
         if caught:
-            took_s[bug.name] = time.perf_counter() - began_s
+            took_s[bug.name] = time.process_time() - began_s
             seeds = f"{seed + 1} seed" + ("s" if seed else "")
             record_property(CAUGHT, f"{bug.name:34} {seeds:9} {caught[0].invariant}")
             return
