@@ -147,7 +147,7 @@ class PlannedFault:
                 raise self._idle("target", "it names nothing")
         elif not self.target:
             what = "a recording" if kind in OF_SINKS else "a bus"
-            raise WrongError(f"is missing: {kind.value} names {what} as its target", ("target",))
+            raise WrongError(f"{kind.value} names {what} as its target; it is missing", ("target",))
         if self.unit and kind not in OF_UNITS:
             raise self._idle("unit", "it concerns all units alike")
 
@@ -166,14 +166,15 @@ class PlannedFault:
         elif kind is FaultKind.CLOCK_STEP:
             if by_s == 0.0:
                 raise WrongError(
-                    "is missing or 0: clock_step needs by_s, how far the clock jumps, in "
-                    "seconds; backwards below 0",
+                    "clock_step needs by_s, how far the clock jumps, in seconds, backwards below "
+                    "0; it is missing or 0",
                     ("by_s",),
                 )
         elif kind is FaultKind.CANCELLED:
             if by_s < 0.0:
                 raise WrongError(
-                    f"is {by_s:g}; it must be 0 or more: how long a caller may wait, in seconds",
+                    "cancelled needs by_s of 0 or more, how long a caller may wait, in seconds; "
+                    f"it is {by_s:g}",
                     ("by_s",),
                 )
         elif by_s:
@@ -181,15 +182,17 @@ class PlannedFault:
 
     def _lacking(self, key: str, meaning: str) -> WrongError:
         value: float = getattr(self, key)
-        wrong = f"is {value:g}" if value else "is missing or 0"
+        found = f"{value:g}" if value else "missing or 0"
         return WrongError(
-            f"{wrong}: {self.kind.value} needs {key} above 0, {meaning}",
-            (key,),
+            f"{self.kind.value} needs {key} above 0, {meaning}; it is {found}", (key,)
         )
 
     def _idle(self, key: str, why: str) -> WrongError:
         value: object = getattr(self, key)
-        return WrongError(f"is {value!r}; leave {key} out: {self.kind.value}: {why}", (key,))
+        return WrongError(
+            f"{self.kind.value}: {why}; leave {key} out, which is {value!r}",
+            (key,),
+        )
 
     def misfit(self, tree: TreeSpec) -> tuple[str, str] | None:
         """Return which key names nothing in `tree`, and what it could; None if all fits."""

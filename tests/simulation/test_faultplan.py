@@ -83,33 +83,42 @@ PLAIN = "[[fault]]\nat_s = 1.0\n"
         ('[[fault]]\nat_s = inf\nkind = "lost"', "2: fault[0].at_s: must be a finite number"),
         (PLAIN + 'kind = "late"\nby_s = "3"', "4: fault[0].by_s: must be a number, not the text"),
         (PLAIN + 'kind = "lost"\ncount = 1.5', "4: fault[0].count: must be a whole number"),
-        (PLAIN + 'kind = "unplug"\ntarget = "line"', "1: fault[0].for_s: is missing or 0: unplug"),
-        (PLAIN + 'kind = "hang"\ntarget = "line"', "1: fault[0].for_s: is missing or 0: hang"),
+        (
+            PLAIN + 'kind = "unplug"\ntarget = "line"',
+            "1: fault[0].for_s: unplug needs for_s above 0, how long",
+        ),
+        (
+            PLAIN + 'kind = "hang"\ntarget = "line"',
+            "1: fault[0].for_s: hang needs for_s above 0, how long",
+        ),
         (
             PLAIN + 'kind = "slow"\ntarget = "line"\nby_s = 1',
-            "1: fault[0].for_s: is missing or 0: slow needs for_s above 0",
+            "1: fault[0].for_s: slow needs for_s above 0, how long it lasts",
         ),
         (
             PLAIN + 'kind = "slow"\ntarget = "line"\nfor_s = 1',
-            "1: fault[0].by_s: is missing or 0: slow needs by_s above 0",
+            "1: fault[0].by_s: slow needs by_s above 0, the delay, in seconds; it is missing or 0",
         ),
         (
             PLAIN + 'kind = "late"\ntarget = "line"',
-            "1: fault[0].by_s: is missing or 0: late needs by_s above 0, the delay",
+            "1: fault[0].by_s: late needs by_s above 0, the delay, in seconds; it is missing or 0",
         ),
         (
             PLAIN + 'kind = "late"\ntarget = "line"\nby_s = -1',
-            "5: fault[0].by_s: is -1: late needs by_s above 0",
+            "5: fault[0].by_s: late needs by_s above 0, the delay, in seconds; it is -1",
         ),
-        (PLAIN + 'kind = "clock_step"', "1: fault[0].by_s: is missing or 0: clock_step needs"),
+        (PLAIN + 'kind = "clock_step"', "1: fault[0].by_s: clock_step needs by_s, how far"),
         (
             PLAIN + 'kind = "clock_step"\nby_s = 9\ntarget = "line"',
-            "5: fault[0].target: is 'line'; leave target out: clock_step: it names nothing",
+            "5: fault[0].target: clock_step: it names nothing; leave target out, which is 'line'",
         ),
-        (PLAIN + 'kind = "lost"', "1: fault[0].target: is missing: lost names a bus"),
+        (
+            PLAIN + 'kind = "lost"',
+            "1: fault[0].target: lost names a bus as its target; it is missing",
+        ),
         (
             PLAIN + 'kind = "disk_full"\nfor_s = 1',
-            "1: fault[0].target: is missing: disk_full names a recording",
+            "1: fault[0].target: disk_full names a recording as its target; it is missing",
         ),
         (
             PLAIN + 'kind = "lost"\ntarget = "lime"',
@@ -129,23 +138,23 @@ PLAIN = "[[fault]]\nat_s = 1.0\n"
         ),
         (
             PLAIN + 'kind = "unplug"\ntarget = "line"\nfor_s = 1\nunit = "1"',
-            "6: fault[0].unit: is '1'; leave unit out: unplug: it concerns all units alike",
+            "6: fault[0].unit: unplug: it concerns all units alike; leave unit out, which is '1'",
         ),
         (
             PLAIN + 'kind = "lost"\ntarget = "line"\nfor_s = 1',
-            "5: fault[0].for_s: is 1.0; leave for_s out: lost: it does not last",
+            "5: fault[0].for_s: lost: it does not last; leave for_s out, which is 1.0",
         ),
         (
             PLAIN + 'kind = "lost"\ntarget = "line"\nby_s = 1',
-            "5: fault[0].by_s: is 1.0; leave by_s out: lost: it delays nothing",
+            "5: fault[0].by_s: lost: it delays nothing; leave by_s out, which is 1.0",
         ),
         (
             PLAIN + 'kind = "reset"\ntarget = "line"\ncount = 2',
-            "5: fault[0].count: is 2; leave count out: reset: it happens once",
+            "5: fault[0].count: reset: it happens once; leave count out, which is 2",
         ),
         (
             PLAIN + 'kind = "cancelled"\ntarget = "line"\nby_s = -1',
-            "5: fault[0].by_s: is -1; it must be 0 or more",
+            "5: fault[0].by_s: cancelled needs by_s of 0 or more",
         ),
     ],
 )

@@ -219,7 +219,7 @@ def test_wrong_plan_in_marker(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*plan.toml:1: fault[[]0].target: is missing: unplug names a bus*"]
+        ["*plan.toml:1: fault[[]0].target: unplug names a bus as its target; it is missing*"]
     )
     for noise in ("Error", "exception occurred", "hidden"):
         assert noise not in result.stdout.str()
