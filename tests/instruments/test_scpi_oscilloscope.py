@@ -29,6 +29,7 @@ async def test_the_waveform_is_the_signal(autojump_clock: MockClock, bits: int, 
         byte_order = order  # type: ignore[assignment]  # a parameter of the test
 
     async with on_line(Ordered, OscilloscopeModel(inputs=[SINE])) as (scope, bench):
+        await scope.offset.set(0.75)
         await scope.trigger_level.set(1.0)
         await scope.single()
         seen = await scope.waveform(1, bits=8 if bits == 8 else 16)
@@ -175,6 +176,16 @@ async def test_broken_blocks_are_faults(
             assert failed.value.fault is not None
             assert failed.value.fault.kind is kind
         assert len((await scope.waveform()).volts) == 1000
+
+
+async def test_an_error_behind_a_block_is_an_error(autojump_clock: MockClock) -> None:
+    """A block that the device itself does not vouch for is no waveform."""
+    async with on_line(Oscilloscope, OscilloscopeModel()) as (scope, bench):
+        bench.line.foreign(b'#14abcd;0,0,2,1,1,0,0,1,0,0;-230,"Data corrupt; or stale"\n')
+        with pytest.raises(CommandError, match="-230") as failed:
+            await scope.waveform()
+        assert failed.value.cause is Cause.DEVICE
+        assert bench.transport.counters.resyncs == 0
 
 
 @pytest.mark.heavy

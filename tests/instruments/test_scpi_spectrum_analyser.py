@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 import trio
@@ -15,6 +17,7 @@ from actors.instruments.scpi import (
     SpectrumAnalyserModel,
     Tone,
 )
+from transports import SimReply
 
 from .line import on_line
 
@@ -97,6 +100,55 @@ async def test_a_sweep_is_aborted(autojump_clock: MockClock) -> None:
         assert failed.value.cause is Cause.DEVICE
         assert "ABOR;:SYST:ERR?" in bench.sent()
         assert not model.sweeping
+
+
+class Spoiled(SpectrumAnalyserModel):
+    """An analyser whose next trace is spoiled on its way.
+
+    Attributes:
+        spoils: What becomes of the next ones.
+    """
+
+    spoils: Sequence[Callable[[bytes], bytes]] = ()
+
+    def receive(self, data: bytes, now_s: float) -> Sequence[SimReply]:
+        """Answer, or spoil the answer."""
+        replies = super().receive(data, now_s)
+        if b"TRAC?" not in data or not self.spoils:
+            return replies
+        spoil, *self.spoils = self.spoils
+        return [SimReply(spoiled) for each in replies if (spoiled := spoil(each.data))]
+
+
+def lost(data: bytes) -> bytes:
+    """Lose it."""
+    return data[:0]
+
+
+def cut(data: bytes) -> bytes:
+    """Lose its second half."""
+    return data[: len(data) // 2]
+
+
+def garbled(data: bytes) -> bytes:
+    """Invert the high bit of its first byte."""
+    return bytes((data[0] ^ 0x80,)) + data[1:]
+
+
+@pytest.mark.parametrize("spoil", [lost, cut, garbled])
+async def test_a_trace_that_is_spoiled_is_asked_for_again(
+    autojump_clock: MockClock, spoil: Callable[[bytes], bytes]
+) -> None:
+    """After its sweep it is not measured again: it is sent again, and comes whole."""
+    model = Spoiled(tones=TONES)
+    async with on_line(SpectrumAnalyser, model) as (analyser, bench):
+        await looking(analyser)
+        model.spoils = [spoil]
+        seen = await analyser.spectrum()
+        assert seen.peak == pytest.approx((100e6, -30.0), abs=4e3)
+        assert len(seen.power_dbm) == 1001
+        assert model.sweeps == 1
+        assert bench.transport.counters.resyncs == 1
 
 
 async def test_an_overload_is_a_condition(autojump_clock: MockClock) -> None:
