@@ -370,6 +370,18 @@ class StatusUnknown(Event):
 
 
 @frozen(kw_only=True)
+class StateUnchecked(Event):
+    """An instrument could not be looked at: what it drifts to or what fails in it is not seen.
+
+    It is told once, until it could be looked at again.
+    """
+
+    instrument: str
+    for_s: float
+    reason: str
+
+
+@frozen(kw_only=True)
 class LeaseEvent(Event):
     """Something happened to a lease.
 

@@ -1,10 +1,13 @@
 """What instruments were told, against what they say: a loop for each bus.
 
 Rules:
-1. It only reads, at low priority, never waits for room and never tries twice; what cannot
-   be read now is looked at next time.
-2. A setting that was written since it was asked for is not judged.
-3. It writes only where the policy says so, never what can do harm, and never into what
+1. It only reads, after everybody else, and never tries twice; what cannot be read now is
+   looked at next time.
+2. Whose lane is never empty is asked before the others instead, beside the rest of its bus:
+   whoever is told most is not looked at least.
+3. Nobody is left out in silence.
+4. A setting that was written since it was asked for is not judged.
+5. It writes only where the policy says so, never what can do harm, and never into what
    somebody has leased.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
@@ -19,17 +23,25 @@ import trio
 from attrs import field, frozen, validators
 
 from .bus import Bus
-from .command import Outcome, Plan, Priority
+from .command import CommandState, Outcome, Plan, Priority
 from .errors import RefusedError
-from .events import StateDrifted, StatusFault, StatusUnknown, WriteResolved
-from .faults import REJECTED, TIMEOUT, Fault
+from .events import StateDrifted, StateUnchecked, StatusFault, StatusUnknown, WriteResolved
+from .faults import REJECTED, TIMEOUT, Cause, Fault
 from .member import Member, Service
 from .supervisor import Started
+from .ticket import Ticket
 
 T = TypeVar("T")
 
 
 _PATIENCE_S: Final = 5.0
+"""How long one question may take."""
+
+_LOW_S: Final = 0.1, 1.0
+"""How long others may go first in a lane, at least and at most, before that is too long."""
+
+_MISSED: Final = 2
+"""How often in a row an instrument may not be looked at before that is told."""
 
 _SILENCES: Final = 2
 """How often in a row a status may be asked for in vain: less often than a breaker bears."""
@@ -68,6 +80,14 @@ class HasStatus(Protocol):
         ...
 
 
+class _UnaskedError(Exception):
+    """Something could not be asked for now."""
+
+
+class _CrowdedOutError(_UnaskedError):
+    """Others went first all the time."""
+
+
 class Reconciler:
     """Compares what the instruments of one bus were told with what they say.
 
@@ -86,6 +106,9 @@ class Reconciler:
         # What was told of each setting last, so that it is told once.
         self._told: dict[tuple[str, str], tuple[object, str]] = {}
         self._faults: dict[str, frozenset[str]] = {}
+        # Whose lanes were never empty, and how often in a row who could not be looked at.
+        self._crowded: set[str] = set()
+        self._missed: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         """Return the bus, the period and what to do."""
@@ -103,20 +126,56 @@ class Reconciler:
 
     async def look(self) -> None:
         """Look at every instrument that is in service once."""
-        for member in self.bus.members:
-            free = member.engagement is None and not member.unrestored
-            if member.service is Service.IN_SERVICE and free:
-                await self._check_status(member)
-                for name in tuple(dict.fromkeys((*member.intended, *member.doubts))):
-                    await self._check_setting(member, name)
+        async with trio.open_nursery() as nursery:
+            for member in self.bus.members:
+                name = member.name
+                if member.service is not Service.IN_SERVICE:
+                    del self._missed[name]  # why it is not has been told
+                    continue
+                crowded = name in self._crowded and len(member.lane) > 0
+                if crowded or not await self._look_at(member, Priority.LOW):
+                    self._crowded.add(name)
+                    nursery.start_soon(self._look_at, member, Priority.HIGH)
+                else:
+                    self._crowded.discard(name)
 
-    async def _check_status(self, member: Member) -> None:
+    async def _look_at(self, member: Member, priority: Priority) -> bool:
+        """Look at an instrument; return False if it is worth another, more urgent try now."""
+        try:
+            if member.engagement is not None:
+                raise _UnaskedError(f"it is busy with {member.engagement.ticket.command.plan.name}")
+            if member.unrestored:
+                raise _UnaskedError("its settings are not restored yet")
+            await self._check_status(member, priority)
+            for name in tuple(dict.fromkeys((*member.intended, *member.doubts))):
+                await self._check_setting(member, name, priority)
+        except _CrowdedOutError:
+            return False
+        except _UnaskedError as why:
+            self._note_missed(member, str(why))
+        else:
+            del self._missed[member.name]
+        return True
+
+    def _note_missed(self, member: Member, why: str) -> None:
+        """Tell once that an instrument is not looked at, however long that goes on."""
+        if member.service is not Service.IN_SERVICE:
+            return
+        self._missed[member.name] += 1
+        if self._missed[member.name] == _MISSED:
+            self.bus.events.publish(
+                StateUnchecked(
+                    instrument=member.name, for_s=_MISSED * self.policy.every_s, reason=why
+                )
+            )
+
+    async def _check_status(self, member: Member, priority: Priority) -> None:
         device = member.device
         known = isinstance(device, HasStatus) and member.name not in self._without
         plan = device.status_plan() if known and isinstance(device, HasStatus) else None
-        outcome = None if plan is None else await self._ask(member, plan)
-        if outcome is None:
+        if plan is None:
             return
+        outcome = await self._ask(member, plan, priority)
         if not outcome.ok:
             self._note_without(member, outcome)
             return
@@ -145,7 +204,7 @@ class Reconciler:
                 StatusUnknown(instrument=member.name, reason=str(outcome.error))
             )
 
-    async def _check_setting(self, member: Member, name: str) -> None:
+    async def _check_setting(self, member: Member, name: str, priority: Priority) -> None:
         intended, doubt = member.intended.get(name), member.doubts.get(name)
         readback = next((each.readback for each in (doubt, intended) if each is not None), None)
         if readback is None:
@@ -154,9 +213,9 @@ class Reconciler:
             plan = readback.read()
         except (RefusedError, ValueError):
             return  # its driver cannot read it, or not now
-        outcome = await self._ask(member, plan)
+        outcome = await self._ask(member, plan, priority)
         changed = member.intended.get(name) is not intended or member.doubts.get(name) is not doubt
-        if outcome is None or not outcome.ok or outcome.value is None or changed:
+        if not outcome.ok or outcome.value is None or changed:
             return
         found = outcome.value
         if doubt is not None:
@@ -197,7 +256,9 @@ class Reconciler:
                 )
             )
         if action == _REAPPLIED:
-            await self._ask(member, intended)
+            # Before what waits: that may be a newer value.
+            with suppress(_UnaskedError):
+                await self._ask(member, intended, Priority.HIGH)
         elif action == _TRIPPED:
             reason = f"{name} is {found!r} at the device, not {wanted!r}"
             await self.bus.make_safe([member.name], reason)
@@ -215,29 +276,63 @@ class Reconciler:
         holder = self.bus.leases.holder(member.name)
         return _REAPPLIED if holder is None else f"only reported: {holder.owner!r} has leased it"
 
-    async def _ask(self, member: Member, plan: Plan[T]) -> Outcome[T] | None:
-        """Carry a plan out once, and return how it ended; None where it was not accepted."""
+    async def _ask(self, member: Member, plan: Plan[T], priority: Priority) -> Outcome[T]:
+        """Carry a plan out once, and return how it ended.
+
+        Raises:
+            _CrowdedOutError: Of low priority, others in its lane went first for too long.
+            _UnaskedError: It was not accepted, or not done in time.
+        """
+        ticket: Ticket[T] | None = None
         try:
-            ticket = await self.bus.submit(
+            with trio.move_on_after(_PATIENCE_S):
+                ticket = await self._submit(member, plan, priority)
+                if priority is Priority.LOW:
+                    await self._await_turn(member, ticket)
+                outcome: Outcome[T] = await ticket.outcome()
+                if outcome.error is not None and outcome.error.cause is Cause.CONFLICT:
+                    raise _UnaskedError(outcome.error.reason)
+                return outcome
+        finally:
+            if ticket is not None and not ticket.state.final:
+                ticket.withdraw()
+        raise _UnaskedError(f"{plan.name} was not done within {_PATIENCE_S:g} s")
+
+    async def _submit(self, member: Member, plan: Plan[T], priority: Priority) -> Ticket[T]:
+        """Have a plan accepted; wait for room only where the lane is known to be full."""
+        try:
+            return await self.bus.submit(
                 member.device,
                 plan,
-                priority=Priority.LOW,
-                wait=False,
+                priority=priority,
+                wait=priority is not Priority.LOW,
                 watch_deadline=False,
                 caller=f"reconcile.{self.bus.name}",
                 once=True,
             )
-        except RefusedError:
-            return None
-        outcome: Outcome[Any] | None = None
-        try:
-            # One that is busy keeps the others of its bus from being looked at no longer.
-            with trio.move_on_after(_PATIENCE_S):
-                outcome = await ticket.outcome()
-        finally:
-            if not ticket.state.final:
-                ticket.withdraw()
-        return outcome
+        except RefusedError as refusal:
+            if refusal.cause is Cause.FULL:
+                raise _CrowdedOutError(refusal.reason) from refusal
+            raise _UnaskedError(refusal.reason) from refusal
+
+    async def _await_turn(self, member: Member, ticket: Ticket[Any]) -> None:
+        """Wait until a question is over or on the line; give up where others go first.
+
+        One that waits for other lanes only comes to its turn by itself.
+        """
+        least_s, most_s = _LOW_S
+        share_s = self.policy.every_s / (4 * max(1, len(self.bus.members)))
+        over = trio.Event()
+        ticket.follow(lambda _: over.set())
+        while _waits(ticket):
+            with trio.move_on_after(min(max(share_s, least_s), most_s)):
+                await over.wait()
+            if _waits(ticket) and len(member.lane) > 1:
+                raise _CrowdedOutError(f"{len(member.lane) - 1} commands go first")
+
+
+def _waits(ticket: Ticket[Any]) -> bool:
+    return ticket.state is CommandState.QUEUED
 
 
 _REPORTED: Final = "reported"

@@ -41,6 +41,7 @@ from actors import (
     SafeStateOwed,
     SettingsRestored,
     StateDrifted,
+    StateUnchecked,
     StatusFault,
     StatusUnknown,
     SupervisorGaveUp,
@@ -240,9 +241,9 @@ def _level(event: Event) -> int:
             return logging.WARNING if left_out else logging.INFO
         case BreakerChanged() | BusLost() | InstrumentQuarantined() | SafeStateOwed():
             return logging.WARNING
-        case ChildRestarting() | ChildOverdue() | JournalRestored():
+        case ChildRestarting() | ChildOverdue() | JournalRestored() | LoopHeldUp():
             return logging.WARNING
-        case StateDrifted() | StatusFault() | StatusUnknown() | LoopHeldUp():
+        case StateDrifted() | StateUnchecked() | StatusFault() | StatusUnknown():
             return logging.WARNING
         case (
             JournalFailed()

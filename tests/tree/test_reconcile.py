@@ -20,6 +20,7 @@ from actors import (
     OnDrift,
     ReconcilePolicy,
     StateDrifted,
+    StateUnchecked,
     StatusFault,
     WriteResolved,
 )
@@ -229,6 +230,94 @@ async def test_beside_an_operation(autojump_clock: MockClock) -> None:
         await trio.sleep(1.5)
         assert seen.of(StateDrifted)[-1].instrument == "generator"
         assert await generator.start_frequency.get() == 2e6
+
+
+@asynccontextmanager
+async def _hammered(
+    *, at_once: int, on_drift: OnDrift = OnDrift.REPORT, latency_s: float = 0.2
+) -> AsyncGenerator[tuple[Tree, list[Any], Witness]]:
+    """Open a board of two supplies, the first of which is read without end by many tasks."""
+    seen = Witness()
+    policy = ReconcilePolicy(every_s=EVERY_S, on_drift=on_drift)
+    spec = TreeSpec(
+        buses=[BusSpec(name="board", address="GPIB0", reconcile=policy)],
+        instruments=[
+            InstrumentSpec(name=name, bus="board", driver=Watched, unit_id=unit)
+            for name, unit in (("busy", "1"), ("idle", "2"))
+        ],
+    )
+    async with open_tree(spec, sim=True, observer=seen) as tree:
+        busy = tree.get("busy", PowerSupply)
+        for psu in (busy, tree.get("idle", PowerSupply)):
+            await psu.voltage.set(5.0)
+            await psu.current_limit.set(1.0)
+            await psu.output.set(True, confirm=True)
+        line = tree.lines[busy.bus.name]
+        line.latency_s = latency_s
+        devices: Any = line.model
+
+        async def read() -> None:
+            while True:
+                await busy.voltage.get()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(at_once):
+                nursery.start_soon(read)
+            yield tree, [devices.devices["1"], devices.devices["2"]], seen
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("at_once", [2, 100])
+async def test_lane_never_empty(at_once: int, autojump_clock: MockClock) -> None:
+    """However much an instrument is asked, it and its neighbour are looked at in each period."""
+    async with _hammered(at_once=at_once) as (_, (busy, idle), seen):
+        await trio.sleep(1.5 * EVERY_S)
+        for number in range(2):
+            for each in (busy, idle):
+                each.receive(f"VOLT {7 + number}\n".encode(), trio.current_time())
+            await trio.sleep(SOON_S)
+            found = {(each.instrument, each.found) for each in seen.of(StateDrifted)}
+            # Where a hundred wait, many for room, they go first: the board needs 20 s for them.
+            if at_once < 100:
+                assert found >= {("busy", 7 + number), ("idle", 7 + number)}
+            assert ("idle", 7 + number) in found
+        assert at_once == 100 or not seen.of(StateUnchecked)
+
+
+async def test_fault_of_a_busy_device(autojump_clock: MockClock) -> None:
+    """A fatal status bit trips within one period, however much the device is asked."""
+    async with _hammered(at_once=2) as (_, (busy, _), seen):
+        await trio.sleep(1.5 * EVERY_S)
+        busy.receive(b"VOLT:PROT 4\n", trio.current_time())
+        await trio.sleep(SOON_S)
+        assert [each.fault for each in seen.of(StatusFault)] == ["OVERVOLTAGE"]
+        (tripped,) = seen.of(LaneTripped)
+        assert tripped.instrument == "busy"
+        assert not busy.output_on
+
+
+async def test_reapplied_under_load(autojump_clock: MockClock) -> None:
+    """What has drifted is written again though the lane is never empty."""
+    async with _hammered(at_once=3, on_drift=OnDrift.REAPPLY) as (tree, (busy, _), seen):
+        await trio.sleep(1.5 * EVERY_S)
+        busy.receive(b"VOLT 7\n", trio.current_time())
+        await trio.sleep(SOON_S)
+        assert [each.action for each in seen.of(StateDrifted)] == ["reapplied"]
+        assert await tree.get("busy", PowerSupply).voltage.get() == 5.0
+
+
+async def test_not_looked_at(autojump_clock: MockClock) -> None:
+    """Whoever cannot be looked at for two periods is named once, with the reason."""
+    async with _tree() as (tree, _, witness):
+        async with tree.lease("psu", owner="annealing", reads="exclusive"):
+            await trio.sleep(5.5 * EVERY_S)
+            (unchecked,) = witness.of(StateUnchecked)
+            assert (unchecked.instrument, unchecked.for_s) == ("psu", 2 * EVERY_S)
+            assert "'annealing'" in unchecked.reason
+        await trio.sleep(1.5 * EVERY_S)
+        async with tree.lease("psu", owner="again", reads="exclusive"):
+            await trio.sleep(3 * EVERY_S)
+            assert len(witness.of(StateUnchecked)) == 2
 
 
 async def test_away(autojump_clock: MockClock) -> None:
