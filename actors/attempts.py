@@ -231,7 +231,7 @@ class Attempts:
         """Resolve a command that is done."""
         ticket.resolve(Outcome(value=value, reply=reply))
         if ticket.command.plan.writes:
-            self._intake.report(ticket, None, None)
+            self._intake.records.note_finished(ticket, None, None)
 
     def note_device_fault(
         self, member: Member, ticket: Ticket[Any], fault: Fault, said: bytes

@@ -306,7 +306,7 @@ class Bus:
         """Tell the ledger and observers of a command that was refused before it came here."""
         if trio.lowlevel.in_trio_task():
             caller = trio.lowlevel.current_task().name
-            self._intake.note_refused(refusal, writes=writes, caller=caller)
+            self._intake.records.note_refused(refusal, writes=writes, caller=caller)
 
     def trip(self, name: str, reason: str) -> None:
         """Let only reads pass from now on, and drive the instrument safe.

@@ -9,13 +9,11 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator, Sequence
-from heapq import heapify, heappop, heappush
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import trio
-from attrs import define, evolve, field
+from attrs import evolve
 
 from transports import current_clock
 
@@ -23,43 +21,19 @@ from .breaker import Breaker
 from .command import Command, CommandState, Outcome, Plan, Priority
 from .engagements import Engagements, ending
 from .errors import RefusedError
-from .events import CommandFinished, CommandMoved, CommandRefused, Events
+from .events import Events
+from .expiry import Expiry
 from .faults import Cause, Fault
 from .inbox import Inbox, InboxFullError
 from .lease import Hold, LeaseBook
 from .leasing import carried
 from .ledger import Ledger, LedgerError
 from .member import Device, Engagement, Member, Next, Service
+from .predecessors import Predecessors
+from .records import Records
 from .ticket import Ticket
 
 T = TypeVar("T")
-
-_Due: TypeAlias = tuple[float, int, Ticket[Any]]
-
-_FEW: Final = 64
-
-
-@define(eq=False)
-class _Expiry:
-    """The commands that nobody waits for, by deadline."""
-
-    due: list[_Due] = field(factory=list[_Due])
-    changed: trio.Event = field(factory=trio.Event)
-    # How many are borne before those that have ended are looked for.
-    bound: int = _FEW
-
-    def add(self, ticket: Ticket[Any]) -> None:
-        if len(self.due) >= self.bound:
-            self.due = [each for each in self.due if not each[2].state.final]
-            heapify(self.due)
-            self.bound = 2 * len(self.due) + _FEW
-        heappush(self.due, (ticket.command.deadline_s, ticket.seq, ticket))
-        if self.due[0][2] is ticket:
-            self.changed.set()
-
-    def expired(self, now_s: float) -> Iterator[Ticket[Any]]:
-        while self.due and (self.due[0][2].state.final or self.due[0][0] <= now_s):
-            yield heappop(self.due)[2]
 
 
 class Intake:
@@ -73,6 +47,7 @@ class Intake:
         members: The instruments on the bus, by name.
         inbox: What waits for the bus's task.
         engagements: What has a lane while it is not on the line.
+        records: What the ledger and observers are told of commands.
         down: Why nothing is accepted, or None.
         lent: Who has the port now instead, or None.
         reason: Why the breaker opened last, or "".
@@ -100,14 +75,11 @@ class Intake:
         self.down: str | None = "the bus has not been started"
         self.lent: str | None = None
         self.reason = ""
-        self._tree = tree
+        self.records = Records(name, events, ledger, tree)
         self._ledger = ledger
         self._sequence = sequence
-        self._expiry = _Expiry()
-        # What lost a predecessor, while those are failed one after the other: a chain of
-        # dependants may be long.
-        self._orphans: deque[tuple[Ticket[Any], Ticket[Any]]] = deque()
-        self._failing_orphans = False
+        self._expiry = Expiry()
+        self._predecessors = Predecessors(self.inbox, self.take_back)
 
     async def submit(
         self,
@@ -145,11 +117,11 @@ class Intake:
         try:
             member = self.admit(device, plan, priority, wait=wait, hold=hold)
             if after:
-                self._check_after(device, plan, priority, after)
+                self._predecessors.check(device, plan, priority, after)
             deadline_s = trio.current_effective_deadline()
             command = Command(
                 next(self._sequence),
-                self._target(device.name, plan.name),
+                self.records.target(device.name, plan.name),
                 device.name,
                 priority,
                 deadline_s,
@@ -158,7 +130,7 @@ class Intake:
                 hold,
                 once or priority is Priority.EMERGENCY,
             )
-            moved = self._moved if self.events.detailed or ledger is not None else None
+            moved = self.records.moved if self.records.wanted else None
             ticket: Ticket[T] = Ticket(command, self.withdraw, moved)
             if ledger is not None and plan.hazardous and priority is not Priority.EMERGENCY:
                 entered = True
@@ -166,82 +138,15 @@ class Intake:
             else:
                 await self._put(device, member, ticket, wait=wait)
         except RefusedError as refusal:
-            self.note_refused(refusal, writes=plan.writes, caller=caller, entered=entered)
+            self.records.note_refused(refusal, writes=plan.writes, caller=caller, entered=entered)
             raise
         if moved is not None:
             moved(ticket, None)
         if watch_deadline and deadline_s != math.inf:
             self._expiry.add(ticket)
         if after:
-            self._wait_for(member, ticket, after)
+            self._predecessors.wait_for(member, ticket, after)
         return ticket
-
-    def note_refused(
-        self, refusal: RefusedError, *, writes: bool, caller: str, entered: bool = False
-    ) -> None:
-        """Tell the ledger, unless it has the command `entered`, and observers of a refusal."""
-        ledger = None if entered else self._ledger
-        if ledger is None and not self.events.detailed:
-            return
-        refused = CommandRefused(
-            bus=self.name,
-            instrument=refusal.instrument,
-            command=refusal.command,
-            cause=refusal.cause,
-            writes=writes,
-            target=self._target(refusal.instrument, refusal.command),
-            caller=caller,
-            error=str(refusal),
-        )
-        if ledger is not None:
-            ledger.note_refused(refused)
-        self.events.publish_step(refused)
-
-    def _check_after(
-        self, device: Device, plan: Plan[object], priority: Priority, after: Sequence[Ticket[Any]]
-    ) -> None:
-        """Refuse what follows a command that has failed already."""
-        failed = next((each for each in after if each.state is CommandState.FAILED), None)
-        if failed is None and priority is not Priority.EMERGENCY:
-            return
-        raise RefusedError(
-            "an emergency waits for no other command" if failed is None else _unmet(failed),
-            cause=Cause.VALIDATION if failed is None else Cause.DEPENDENCY,
-            instrument=device.name,
-            command=plan.name,
-        )
-
-    def _wait_for(self, member: Member, ticket: Ticket[Any], after: Sequence[Ticket[Any]]) -> None:
-        """Keep a command in its lane until others are over."""
-        waits_for = {each.seq: each for each in after if not each.state.final}
-
-        def note(over: Ticket[Any]) -> None:
-            waits_for.pop(over.seq, None)
-            if over.state is CommandState.FAILED:
-                self._orphan(ticket, over)
-            elif not waits_for and not ticket.state.final:
-                self.inbox.unblock(member.lane, ticket)
-
-        if waits_for:
-            self.inbox.block(member.lane, ticket)
-        for each in after:
-            if not each.state.final:
-                each.follow(note)
-            elif each.state is CommandState.FAILED:
-                self._orphan(ticket, each)  # it failed while there was no room
-
-    def _orphan(self, ticket: Ticket[Any], failed: Ticket[Any]) -> None:
-        """Fail a command whose predecessor failed, and in turn those that follow it."""
-        self._orphans.append((ticket, failed))
-        if self._failing_orphans:
-            return
-        self._failing_orphans = True
-        try:
-            while self._orphans:
-                follower, lost = self._orphans.popleft()
-                self.take_back(follower, Cause.DEPENDENCY, _unmet(lost))
-        finally:
-            self._failing_orphans = False
 
     async def _put(
         self, device: Device, member: Member, ticket: Ticket[Any], *, wait: bool
@@ -273,7 +178,7 @@ class Intake:
         plan = command.plan
         try:
             try:
-                await ledger.enter(self.move_of(ticket))
+                await ledger.enter(self.records.move_of(ticket))
             except LedgerError as full:
                 raise RefusedError(
                     f"it can do harm, and the journal cannot be written: {full}",
@@ -290,7 +195,7 @@ class Intake:
                 Cause.WITHDRAWN if refused is None else refused.cause,
                 "its caller was cancelled" if refused is None else refused.reason,
             )
-            failed = self.move_of(ticket, Outcome(error=error))
+            failed = self.records.move_of(ticket, Outcome(error=error))
             ledger.strike(evolve(failed, state=CommandState.FAILED))
             raise
 
@@ -347,9 +252,6 @@ class Intake:
             )
         return member
 
-    def _target(self, instrument: str, command: str) -> str:
-        return f"benchtree://{self._tree}/{instrument}/{command}"
-
     def objection(
         self, instrument: str, plan: Plan[object], hold: Hold | None
     ) -> tuple[str, float | None] | None:
@@ -362,55 +264,6 @@ class Intake:
         if why is None:
             return None
         return why, None if holder is None else holder.ends_within_s(now_s)
-
-    def _moved(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> None:
-        """Tell the ledger of a step of a command, and observers that ask for it."""
-        ledger, detailed = self._ledger, self.events.detailed
-        event = self.move_of(ticket, outcome) if detailed else None
-        if ledger is not None:
-            plan = ticket.command.plan
-            if plan.writes or plan.hazardous or ledger.everything:
-                ledger.note(event or self.move_of(ticket, outcome))
-            elif outcome is not None and outcome.error is not None:
-                ledger.note_failed_read(event or self.move_of(ticket, outcome))
-            elif outcome is not None:
-                ledger.count_read(ticket.command.instrument)
-        if event is not None:
-            self.events.publish_step(event)
-
-    def move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None = None) -> CommandMoved:
-        """Return a command's latest step as an event."""
-        command = ticket.command
-        plan = command.plan
-        reply = error = None
-        if outcome is not None:
-            reply, error = outcome.reply, outcome.error
-        sent = ticket.state is not CommandState.QUEUED
-        clock = current_clock()
-        return CommandMoved(
-            mono_ns=clock.mono_ns(),
-            utc_ns=clock.utc_ns(),
-            bus=self.name,
-            instrument=command.instrument,
-            command=plan.name,
-            seq=command.seq,
-            state=ticket.state,
-            writes=plan.writes,
-            urgent=command.priority is Priority.EMERGENCY,
-            target=command.target,
-            caller=command.caller,
-            lease=None if command.lease is None else command.lease.token,
-            hazardous=plan.hazardous,
-            request=plan.exchange.request,
-            deadline_s=None if command.deadline_s == math.inf else command.deadline_s,
-            attempt=ticket.attempts,
-            acknowledgement=ticket.acknowledgement,
-            sent_ns=None if reply is None else reply.sent_ns,
-            reply=b"" if reply is None else reply.data,
-            cause=None if error is None else error.cause,
-            error=None if error is None else str(error),
-            may_have_executed=sent if error is None else error.may_have_executed,
-        )
 
     def withdraw(self, ticket: Ticket[Any]) -> bool:
         """Take a command back for its caller and return whether it still waited."""
@@ -499,20 +352,7 @@ class Intake:
         plan, member = ticket.command.plan, self.members.get(ticket.command.instrument)
         if error.may_have_executed and plan.setting is not None and member is not None:
             member.doubts[plan.setting] = plan
-        self.report(ticket, str(error), cause)
-
-    def report(self, ticket: Ticket[Any], error: str | None, cause: Cause | None) -> None:
-        """Tell observers how a command ended."""
-        command = ticket.command
-        self.events.publish(
-            CommandFinished(
-                instrument=command.instrument,
-                command=command.plan.name,
-                seq=command.seq,
-                error=error,
-                cause=cause,
-            )
-        )
+        self.records.note_finished(ticket, str(error), cause)
 
     def fail_all(self, member: Member, cause: Cause, reason: str) -> None:
         """Fail everything that waits for an instrument."""
@@ -553,23 +393,11 @@ class Intake:
 
     async def watch_deadlines(self) -> None:
         """Fail waiting commands whose deadline passes and that nobody waits for."""
-        expiry = self._expiry
-        while True:
-            for ticket in expiry.expired(trio.current_time()):
-                self.take_back(ticket, Cause.EXPIRED, "its deadline passed in the queue")
-            next_s = expiry.due[0][0] if expiry.due else math.inf
-            expiry.changed = trio.Event()
-            with trio.CancelScope(deadline=next_s):
-                await expiry.changed.wait()
+        await self._expiry.watch(self._expire)
+
+    def _expire(self, ticket: Ticket[Any]) -> None:
+        self.take_back(ticket, Cause.EXPIRED, "its deadline passed in the queue")
 
 
 def _busy(engagement: Engagement) -> str:
     return f"it is busy with {engagement.ticket.command.plan.name}"
-
-
-def _unmet(failed: Ticket[Any]) -> str:
-    command = failed.command
-    return (
-        f"command {failed.seq}, {command.instrument}: {command.plan.name}, had to come first "
-        "and failed"
-    )

@@ -1,0 +1,125 @@
+"""What is told of commands: to the ledger, and to observers that ask for it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from transports import current_clock
+
+from .command import CommandState, Outcome, Priority
+from .errors import RefusedError
+from .events import CommandFinished, CommandMoved, CommandRefused, Events
+from .faults import Cause
+from .ledger import Ledger
+from .ticket import Ticket
+
+
+class Records:
+    """Tells of the commands of one bus.
+
+    Args:
+        bus: Its name.
+        events: Where observers are.
+        ledger: Where commands are written down, if anywhere.
+        tree: The tree's name, for resource URIs.
+    """
+
+    def __init__(self, bus: str, events: Events, ledger: Ledger | None, tree: str) -> None:
+        """Tell nothing yet."""
+        self._bus = bus
+        self._events = events
+        self._ledger = ledger
+        self._tree = tree
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody wants to know each step of a command."""
+        return self._ledger is not None or self._events.detailed
+
+    def target(self, instrument: str, command: str) -> str:
+        """Return the resource that a command is for, as a URI."""
+        return f"benchtree://{self._tree}/{instrument}/{command}"
+
+    def note_refused(
+        self, refusal: RefusedError, *, writes: bool, caller: str, entered: bool = False
+    ) -> None:
+        """Tell the ledger, unless it has the command `entered`, and observers of a refusal."""
+        ledger = None if entered else self._ledger
+        if ledger is None and not self._events.detailed:
+            return
+        refused = CommandRefused(
+            bus=self._bus,
+            instrument=refusal.instrument,
+            command=refusal.command,
+            cause=refusal.cause,
+            writes=writes,
+            target=self.target(refusal.instrument, refusal.command),
+            caller=caller,
+            error=str(refusal),
+        )
+        if ledger is not None:
+            ledger.note_refused(refused)
+        self._events.publish_step(refused)
+
+    def moved(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> None:
+        """Tell the ledger of a step of a command, and observers that ask for it."""
+        ledger, detailed = self._ledger, self._events.detailed
+        event = self.move_of(ticket, outcome) if detailed else None
+        if ledger is not None:
+            plan = ticket.command.plan
+            if plan.writes or plan.hazardous or ledger.everything:
+                ledger.note(event or self.move_of(ticket, outcome))
+            elif outcome is not None and outcome.error is not None:
+                ledger.note_failed_read(event or self.move_of(ticket, outcome))
+            elif outcome is not None:
+                ledger.count_read(ticket.command.instrument)
+        if event is not None:
+            self._events.publish_step(event)
+
+    def move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None = None) -> CommandMoved:
+        """Return a command's latest step as an event."""
+        command = ticket.command
+        plan = command.plan
+        reply = error = None
+        if outcome is not None:
+            reply, error = outcome.reply, outcome.error
+        sent = ticket.state is not CommandState.QUEUED
+        clock = current_clock()
+        return CommandMoved(
+            mono_ns=clock.mono_ns(),
+            utc_ns=clock.utc_ns(),
+            bus=self._bus,
+            instrument=command.instrument,
+            command=plan.name,
+            seq=command.seq,
+            state=ticket.state,
+            writes=plan.writes,
+            urgent=command.priority is Priority.EMERGENCY,
+            target=command.target,
+            caller=command.caller,
+            lease=None if command.lease is None else command.lease.token,
+            hazardous=plan.hazardous,
+            request=plan.exchange.request,
+            deadline_s=None if command.deadline_s == math.inf else command.deadline_s,
+            attempt=ticket.attempts,
+            acknowledgement=ticket.acknowledgement,
+            sent_ns=None if reply is None else reply.sent_ns,
+            reply=b"" if reply is None else reply.data,
+            cause=None if error is None else error.cause,
+            error=None if error is None else str(error),
+            may_have_executed=sent if error is None else error.may_have_executed,
+        )
+
+    def note_finished(self, ticket: Ticket[Any], error: str | None, cause: Cause | None) -> None:
+        """Tell observers how a command ended."""
+        command = ticket.command
+        self._events.publish(
+            CommandFinished(
+                instrument=command.instrument,
+                command=command.plan.name,
+                seq=command.seq,
+                error=error,
+                cause=cause,
+            )
+        )
