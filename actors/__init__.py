@@ -6,7 +6,8 @@ from transports import Clock, Timer, current_clock, make_timer
 
 from .actor import Actor, Ref
 from .breaker import Breaker, BreakerPolicy, BreakerState
-from .bus import Bus, BusStatus
+from .bus import Bus
+from .bus_status import BusStatus
 from .command import (
     TRANSITIONS,
     Command,

@@ -18,50 +18,26 @@ from random import Random
 from typing import Any, TypeVar
 
 import trio
-from attrs import frozen
 
 from transports import BusProfile, LineState, RequestsService, Transport
 
-from .breaker import Breaker, BreakerPolicy, BreakerState
+from .breaker import Breaker, BreakerPolicy
+from .bus_status import BusStatus, status_of
 from .command import Plan, Priority
 from .dispatch import Dispatch
 from .errors import RefusedError
-from .events import Events, LaneRearmed, LaneTripped
+from .events import Events
 from .faults import OPENED_BY_HAND, Cause, Fault
 from .intake import Intake
 from .lease import LeaseBook
 from .ledger import Ledger
-from .member import Device, InstrumentStatus, Member, MemberPolicy, SafeOutcome, Service
+from .member import Device, Member, MemberPolicy, SafeOutcome
 from .reply import ReplyChannel
 from .supervisor import Started
 from .ticket import Ticket
+from .trips import Trips
 
 T = TypeVar("T")
-
-
-@frozen(kw_only=True)
-class BusStatus:
-    """A bus as seen from outside.
-
-    Attributes:
-        name: Its name in the tree.
-        key: Its canonical name.
-        line: The state of its line.
-        breaker: The state of its breaker.
-        retry_after_s: How long it refuses commands yet, in seconds; None when it takes them.
-        reason: Why its breaker opened last, or "".
-        instruments: The instruments on it.
-        lent: Who has the port now instead, or None.
-    """
-
-    name: str
-    key: str
-    line: LineState
-    breaker: BreakerState
-    retry_after_s: float | None
-    reason: str
-    instruments: Sequence[InstrumentStatus]
-    lent: str | None = None
 
 
 class Bus:
@@ -114,13 +90,13 @@ class Bus:
         self._dispatch = Dispatch(
             transport, profile, self._intake, trip=self.trip, random=self._random
         )
+        self._trips = Trips(self._intake, self._dispatch)
         # Why commands are refused though the bus runs, or None.
         self._refusing: str | None = None
         self._reached_once = False
         # Set while no incarnation runs: the line is closed.
         self._ended = trio.Event()
         self._ended.set()
-        # Set once the line is closed for somebody else.
         # Set when driving safe without a running actor has ended, while that goes on.
         self._alone: trio.Event | None = None
 
@@ -237,35 +213,7 @@ class Bus:
 
     def status(self) -> BusStatus:
         """Return where the bus and its instruments stand now."""
-        now_s = trio.current_time()
-        retry_after_s = self._intake.breaker.retry_after_s(now_s)
-        return BusStatus(
-            name=self.name,
-            key=self.transport.key,
-            line=self.transport.state,
-            breaker=self._intake.breaker.state,
-            retry_after_s=retry_after_s,
-            reason=self._intake.reason,
-            instruments=tuple(
-                InstrumentStatus(
-                    name=member.name,
-                    service=member.service,
-                    tripped=member.tripped,
-                    identity=member.identity,
-                    reason="" if member.service is Service.IN_SERVICE else member.reason,
-                    retry_after_s=retry_after_s
-                    if retry_after_s is not None
-                    else member.breaker.retry_after_s(now_s),
-                    waiting=len(member.lane),
-                    safe_owed=member.safe_reason is not None,
-                    engaged=None
-                    if member.engagement is None
-                    else member.engagement.ticket.command.plan.name,
-                )
-                for member in self._intake.members.values()
-            ),
-            lent=self._intake.lent,
-        )
+        return status_of(self._intake, self.transport)
 
     def tickets(self) -> Sequence[Ticket[Any]]:
         """Return the commands accepted and not finished: in hand first, then waiting."""
@@ -313,38 +261,21 @@ class Bus:
 
         What it is a part of is tripped as a whole; see `Device.group`.
         """
-        for member in self._together(name):
-            self._trip(member, reason)
+        self._trips.trip(name, reason)
 
-    def _together(self, name: str) -> Sequence[Member]:
-        """Return an instrument, and after it those that are parts of the same thing."""
-        first = self._intake.members[name]
-        group = first.device.group
-        if group is None:
-            return (first,)
-        others = [each for each in self._intake.members.values() if each is not first]
-        return (first, *(each for each in others if each.device.group == group))
+    def rearm(self, name: str) -> None:
+        """Let a tripped instrument take commands again, or one kept after a reconnect.
 
-    def _trip(self, member: Member, reason: str, *, passing: bool = False) -> None:
-        if member.tripped is not None:
-            if member.passing and not passing:
-                # Somebody means it: what would have passed stays.
-                member.tripped, member.passing = reason, False
-            self._dispatch.safety.require_again(member)
-            return
-        member.tripped, member.passing = reason, passing
-        name, failed = member.name, 0
-        engagement = member.engagement
-        if engagement is not None and engagement.ticket.command.plan.writes:
-            failed += not engagement.ticket.state.final
-            self._intake.call_off(member, Cause.TRIPPED, f"tripped by {reason}", at_all=True)
-        for ticket in tuple(member.lane):
-            command = ticket.command
-            if command.plan.writes and command.priority is not Priority.EMERGENCY:
-                failed += self._intake.take_back(ticket, Cause.TRIPPED, f"tripped by {reason}")
-        self.events.publish(LaneTripped(instrument=name, reason=reason, failed=failed))
-        self._dispatch.safety.require(member, reason)
-        self._dispatch.hurry(member)
+        What it is a part of is rearmed as a whole; see `Device.group`.
+
+        Raises:
+            RefusedError: Driving it safe is still owed, or an emergency has not ended yet.
+        """
+        self._trips.rearm(name, self.tickets())
+
+    def end_trips(self, names: Collection[str]) -> None:
+        """Rearm what was tripped only until it is safe, and is; what is not stays tripped."""
+        self._trips.end(names)
 
     def force_open(self, reason: str, *, instrument: str | None = None) -> None:
         """Open the bus's breaker by hand, or an instrument's: it stays open until closed.
@@ -379,54 +310,6 @@ class Bus:
         breaker = self._intake.breaker
         self._dispatch.upkeep.cut_probe(breaker, breaker.epoch, self.name)
 
-    def rearm(self, name: str) -> None:
-        """Let a tripped instrument take commands again, or one kept after a reconnect.
-
-        What it is a part of is rearmed as a whole; see `Device.group`.
-
-        Raises:
-            RefusedError: Driving it safe is still owed, or an emergency has not ended yet.
-        """
-        members = self._together(name)
-        alarmed = {
-            ticket.command.instrument
-            for ticket in self.tickets()
-            if ticket.command.priority is Priority.EMERGENCY
-        }
-        for member in members:
-            reason = None
-            if member.safe_reason is not None:
-                reason = f"it has not been driven safe yet after {member.safe_reason}"
-            elif member.name in alarmed:
-                reason = "an emergency command to it has not ended yet"
-            if reason is not None:
-                raise RefusedError(
-                    reason, cause=Cause.TRIPPED, instrument=member.name, command="rearm"
-                )
-        for member in members:
-            self._rearm(member)
-
-    def _rearm(self, member: Member) -> None:
-        if member.tripped is not None:
-            self._end_trip(member)
-        if member.answered and (not member.confirmed or member.unrestored):
-            self._dispatch.upkeep.readmit(member)
-            self._intake.inbox.ring()
-        member.confirmed = True
-
-    def _end_trip(self, member: Member) -> None:
-        member.tripped, member.passing = None, False
-        self.events.publish(LaneRearmed(instrument=member.name))
-
-    def end_trips(self, names: Collection[str]) -> None:
-        """Rearm what was tripped only until it is safe, and is; what is not stays tripped."""
-        for name in names:
-            # It may have been removed.
-            for member in self._together(name) if name in self._intake.members else ():
-                if member.passing and member.safe_reason is None:
-                    self._end_trip(member)
-                member.passing = False
-
     async def make_safe(
         self, names: Collection[str], reason: str, *, passing: bool = False
     ) -> Sequence[SafeOutcome]:
@@ -440,11 +323,13 @@ class Bus:
         if self._intake.lent is not None:
             return [SafeOutcome(name, None) for name in names]  # they are in others' hands
         waiting: dict[str, ReplyChannel[str | None]] = {}
-        concerned = dict.fromkeys(each.name for first in names for each in self._together(first))
+        concerned = dict.fromkeys(
+            each.name for first in names for each in self._trips.together(first)
+        )
         names = [*names, *(each for each in concerned if each not in names)]
         for name in names:
             member = self._intake.members[name]
-            self._trip(member, reason, passing=passing)
+            self._trips.trip_one(member, reason, passing=passing)
             if member.safe_reason is not None:
                 self._dispatch.safety.require_now(member)
                 waiting[name] = member.safe_told
