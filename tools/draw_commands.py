@@ -40,6 +40,8 @@ def fault_table() -> str:
             follows = "is not tried again"
             if fault.recoverable:
                 follows = "may pass: tried again"
+            elif fault is faults.IDENTITY_MISMATCH:
+                follows = "fatal: it is kept out of service and told nothing, not even to be safe"
             elif fault.fatal:
                 follows = "fatal: trips the lane and drives it safe, never tried again"
             rows.append(f"| `{name}` | {follows} |")
