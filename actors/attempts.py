@@ -16,7 +16,14 @@ from typing import Any
 import trio
 from attrs import define, field
 
-from transports import BusProfile, LineState, Reply, Transport, TransportError
+from transports import (
+    BusProfile,
+    LineState,
+    Reply,
+    Transport,
+    TransportError,
+    UnsupportedError,
+)
 
 from .command import CommandState, Outcome, Priority
 from .engagements import Engagements
@@ -131,6 +138,13 @@ class Attempts:
             if plan.then is not None:
                 plan, reply = await self._exchanges.follow(plan, reply)
         except _NotSentError:
+            return
+        except UnsupportedError as error:
+            # The line is well, and says so: no breaker counts what it cannot do.
+            fault = self._exchanges.fault(error)
+            self.note_failed(
+                member, ticket, Cause.VALIDATION, error.reason, fault, may_have_executed=False
+            )
             return
         except TransportError as error:
             fault = self._exchanges.fault(error)

@@ -16,11 +16,12 @@ from transports import (
     ReplyTimeoutError,
     Transport,
     TransportError,
+    UnsupportedError,
 )
 
 from .command import Plan
 from .errors import DeviceError
-from .faults import DISCONNECTED, FOREIGN_REPLY, FRAMING, PARITY_ERROR, TIMEOUT, Fault
+from .faults import DISCONNECTED, FOREIGN_REPLY, FRAMING, PARITY_ERROR, REJECTED, TIMEOUT, Fault
 from .intake import Intake
 from .member import Member, Script, Service
 
@@ -134,6 +135,8 @@ def line_fault(error: TransportError) -> Fault:
             kind = FOREIGN_REPLY
         case FrameError():
             kind = FRAMING
+        case UnsupportedError():
+            kind = REJECTED
         case _:
             kind = DISCONNECTED
     return Fault(kind, error.reason, error.received)

@@ -19,6 +19,7 @@ from transports import (
     RequestsService,
     Transport,
     TransportError,
+    UnsupportedError,
 )
 
 from .attempts import Attempts
@@ -193,6 +194,11 @@ class Following:
         epochs = self._intake.breaker.epoch, member.breaker.epoch
         try:
             reply = await self._exchanges.exchange(exchange)
+        except UnsupportedError:
+            # The line is well: no breaker counts what it cannot do, and it cannot next time.
+            if exchange is member.left_running:
+                member.left_running = None
+            return None
         except TransportError as error:
             await self._upkeep.note_fault(member, self._exchanges.fault(error), epochs)
             return None

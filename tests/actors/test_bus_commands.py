@@ -27,8 +27,10 @@ from actors import (
     Priority,
     RefusedError,
     Script,
+    Service,
     Ticket,
 )
+from transports import Exchange, Signal
 
 from .bench import PLAIN, SHARED, STEADY, Bench, Parts, Witness, WitnessModel, running
 
@@ -536,3 +538,20 @@ async def test_finished_writes_and_failures_are_events(autojump_clock: MockClock
             ("v.set", None),
             ("ask", Cause.TRANSPORT),
         ]
+
+
+async def test_what_the_line_cannot_do_counts_against_nobody(autojump_clock: MockClock) -> None:
+    """A signal that the line has not fails its command, and leaves everybody in service."""
+    a = Witness("a")
+    async with running(WitnessModel(), a) as bench:
+        plan = evolve(a.read("x"), exchange=Exchange(b"", signal=Signal.TRIGGER))
+        for _ in range(2 * STEADY.failures):
+            ticket = await bench.bus.submit(a, plan)
+            outcome = await ticket.outcome()
+            assert outcome.cause is Cause.VALIDATION
+            assert not outcome.may_have_executed
+            assert ticket.failures == 1
+        assert bench.status("a").service is Service.IN_SERVICE
+        assert bench.bus.status().breaker is BreakerState.CLOSED
+        ticket = await bench.bus.submit(a, a.read("yes"))
+        assert (await ticket.outcome()).value == "yes"
