@@ -122,6 +122,20 @@ def run_harsh(seed: int) -> Report:
     return simulate(seed, main, bench=SPEC, faults=plan)
 
 
+LATE = {FaultKind.LATE: FaultRate(per_hour=1200, by_s=(0.9, 1.4))}
+"""Replies that come about when they are given up."""
+
+
+def run_late(seed: int) -> Report:
+    """Simulate a minute in which many replies come about when they are given up."""
+    plan = FaultPlan.seeded(seed, SPEC, duration_s=60.0, rates=LATE)
+
+    async def main(bench: Bench) -> None:
+        await Exercise(bench, 60.0, abrupt=True).run()
+
+    return simulate(seed, main, bench=SPEC, faults=plan)
+
+
 BOARD_SPEC = TreeSpec(
     name="board",
     buses=[

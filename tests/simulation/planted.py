@@ -52,7 +52,7 @@ from transports import (
     StreamTransport,
 )
 
-from .bench import run_board, run_harsh
+from .bench import run_board, run_harsh, run_late
 
 STALE: Any = "results of an older epoch are ignored"
 
@@ -479,7 +479,7 @@ def lost_leases_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BUGS = (
-    Bug("no resync after a timeout", no_resync, (invariants.OWN_REPLY,)),
+    Bug("no resync after a timeout", no_resync, (invariants.OWN_REPLY,), run_late),
     Bug("no reply on crash", no_reply_on_crash, (invariants.ONE_OUTCOME, invariants.IN_FLIGHT)),
     Bug("inbox dropped at stop", inbox_dropped, (invariants.ONE_OUTCOME,)),
     Bug("cancelled counted as failure", cancelled_counts, (invariants.BREAKER_SCHEDULE,)),
