@@ -42,6 +42,11 @@ async def _measure(found: list[Measurement], quick: bool) -> None:
         found += _shares(
             "withdraw a trace until free", await _withdraw(rp, 2 if quick else 10), at_most=(20, 20)
         )
+        found += _shares(
+            "withdraw a sweep until free",
+            await _withdraw_sweep(rp, 2 if quick else 10),
+            at_most=(20, 20),
+        )
         found += await _killed(rp, 1 if quick else 10)
         found.append(await _stalled(line, events))
 
@@ -108,6 +113,19 @@ async def _withdraw(rp: RedPitaya, times: int) -> list[float]:
         ticket.withdraw()
         # Waits in the lane until the module is free.
         await rp.scope.threshold.set(0.1)
+        taken.append(time.perf_counter() - began_s)
+    return taken
+
+
+async def _withdraw_sweep(rp: RedPitaya, times: int) -> list[float]:
+    taken: list[float] = []
+    for _ in range(times):
+        sweep = rp.network_analyzer.sweep(1e3, 1e5, 1000)
+        await anext(sweep)
+        began_s = time.perf_counter()
+        sweep.withdraw()
+        # Waits in the lane until the module is free.
+        await rp.network_analyzer.points.set(10)
         taken.append(time.perf_counter() - began_s)
     return taken
 

@@ -71,13 +71,17 @@ async def emulated(
 
 @asynccontextmanager
 async def bench(
-    plant: Mapping[str, Any] | None = None, *, latency_s: float = 0.0, **options: Any
+    plant: Mapping[str, Any] | None = None,
+    *,
+    latency_s: float = 0.0,
+    breaker: BreakerPolicy | None = QUICK,
+    **options: Any,
 ) -> AsyncGenerator[Bench]:
     """Run a tree with one board, in service."""
     async with emulated(plant, latency_s=latency_s) as (line, address):
         events: list[Event] = []
         async with open_tree(observer=events.append) as tree:
-            rp = await tree.add("rp", RedPitaya, address, breaker=QUICK, **options)
+            rp = await tree.add("rp", RedPitaya, address, breaker=breaker, **options)
             with trio.fail_after(60.0):
                 await rp.get("hk.led")
             yield Bench(tree, rp, line, address, events)

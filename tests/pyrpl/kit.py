@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+from attrs import define
 
 from transports.base import Exchange
 from transports.board import BoardSettings
@@ -71,3 +72,45 @@ def alive(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@define
+class Lateness:
+    """How late this program's tasks ran, for as long as it was looked at.
+
+    Attributes:
+        worst_s: The latest that one ran, in seconds.
+    """
+
+    worst_s: float = 0.0
+
+
+@asynccontextmanager
+async def lateness() -> AsyncGenerator[Lateness]:
+    """Look how late tasks run meanwhile: by so much a measured time may be too long."""
+    late = Lateness()
+
+    async def look() -> None:
+        while True:
+            due_s = trio.current_time() + 0.002
+            await trio.sleep_until(due_s)
+            late.worst_s = max(late.worst_s, trio.current_time() - due_s)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        yield late
+        nursery.cancel_scope.cancel()
+
+
+async def soon(measure: Callable[[], Awaitable[float]], within_s: float, turns: int = 3) -> None:
+    """Take a time that a loaded machine can only lengthen; once it must be short enough.
+
+    The lateness of this program's own tasks is not counted.
+    """
+    taken: list[float] = []
+    for _ in range(turns):
+        async with lateness() as late:
+            taken.append(await measure())
+        if taken[-1] < within_s + late.worst_s:
+            return
+    raise AssertionError(f"not once within {within_s} s: {taken}")

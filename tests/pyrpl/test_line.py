@@ -17,7 +17,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.pyrpl.kit import FAKE, CallError, alive, ask, call, fake_line
+from tests.pyrpl.kit import FAKE, CallError, alive, ask, call, fake_line, soon
 from transports.address import parse_address
 from transports.base import Exchange
 from transports.board import BoardSettings
@@ -240,31 +240,35 @@ async def test_what_a_library_prints_does_not_disturb() -> None:
 
 
 async def test_killing_the_worker_fails_what_is_in_flight_at_once() -> None:
-    """`kill -9`: every caller is told within a moment; the line can be opened again."""
+    """`kill -9`: every caller is told within 100 ms; the line can be opened again."""
     async with fake_line() as line:
-        pid = line.pid
-        assert pid is not None
-        told: list[float] = []
 
-        async def operate(module: str) -> None:
-            with pytest.raises(PeerLostError, match="the worker process ended"):
-                await ask(line, "operate", module=module, steps=100, step_s=0.1)
-            told.append(trio.current_time())
+        async def kill() -> float:
+            pid = line.pid
+            assert pid is not None
+            told: list[float] = []
 
-        async with trio.open_nursery() as nursery:
-            for module in ("scope", "asg0", "pid0"):
-                nursery.start_soon(operate, module)
-            await trio.sleep(0.2)
-            killed_s = trio.current_time()
-            os.kill(pid, signal.SIGKILL)
-            await line.wait_lost()
-        assert max(told) - killed_s < 1.0
-        assert line.state is LineState.CLOSED
-        with pytest.raises(LineClosedError):
-            await ask(line, "echo", value=1)
-        await line.open()
-        assert line.pid != pid
-        assert await ask(line, "echo", value=1) == 1
+            async def operate(module: str) -> None:
+                with pytest.raises(PeerLostError, match="the worker process ended"):
+                    await ask(line, "operate", module=module, steps=100, step_s=0.1)
+                told.append(trio.current_time())
+
+            async with trio.open_nursery() as nursery:
+                for module in ("scope", "asg0", "pid0"):
+                    nursery.start_soon(operate, module)
+                await trio.sleep(0.05)
+                killed_s = trio.current_time()
+                os.kill(pid, signal.SIGKILL)
+                await line.wait_lost()
+            assert line.state is LineState.CLOSED
+            with pytest.raises(LineClosedError):
+                await ask(line, "echo", value=1)
+            await line.open()
+            assert line.pid != pid
+            assert await ask(line, "echo", value=1) == 1
+            return max(told) - killed_s
+
+        await soon(kill, 0.1)
 
 
 async def test_a_frozen_worker_is_killed() -> None:
@@ -272,10 +276,14 @@ async def test_a_frozen_worker_is_killed() -> None:
     async with fake_line() as line:
         pid = line.pid
         assert pid is not None
-        began_s = trio.current_time()
-        with pytest.raises(PeerLostError, match=r"the worker process did not answer for"):
-            await ask(line, "freeze")
-        assert trio.current_time() - began_s < 6.0
+
+        async def freeze() -> float:
+            began_s = trio.current_time()
+            with pytest.raises(PeerLostError, match=r"the worker process did not answer for"):
+                await ask(line, "freeze")
+            return trio.current_time() - began_s
+
+        await soon(freeze, 3.0, turns=1)
     assert not alive(pid)
 
 

@@ -19,6 +19,7 @@ from actors import (
 )
 from actors.instruments.red_pitaya import Point
 from tests.pyrpl.boards import bench, eventually, strongest
+from tests.pyrpl.kit import soon
 
 pytestmark = pytest.mark.heavy
 
@@ -31,10 +32,14 @@ async def test_a_setting_overtakes_an_acquisition() -> None:
 
         async def change() -> None:
             await trio.sleep(0.5)
-            began_s = trio.current_time()
-            await rp.asg0.frequency.set(300.0)
+
+            async def set_frequency() -> float:
+                began_s = trio.current_time()
+                await rp.asg0.frequency.set(300.0)
+                return trio.current_time() - began_s
+
             # A serial worker would take what is left of the acquisition.
-            assert trio.current_time() - began_s < 0.3
+            await soon(set_frequency, 0.005, turns=20)
 
         nursery.start_soon(change)
         trace = await rp.scope.single(input1="asg0", duration=1.0)
@@ -44,29 +49,41 @@ async def test_a_setting_overtakes_an_acquisition() -> None:
 
 
 async def test_withdrawing_frees_the_module_at_once() -> None:
-    """A withdrawn acquisition or sweep frees its module within moments; others go on."""
+    """A withdrawn acquisition or sweep frees its module within 20 ms; others go on."""
     async with bench() as b:
         rp = b.rp
-        for _ in range(3):
+
+        async def withdraw_trace() -> float:
             ticket = await rp.scope.submit_single(duration=8.0)
-            await trio.sleep(0.2)
+            await trio.sleep(0.1)
             began_s = trio.current_time()
             ticket.withdraw()
             outcome = await ticket.outcome()
             assert outcome.cause is Cause.WITHDRAWN
             while (await rp.status("scope")).doing is not None:
                 assert trio.current_time() - began_s < 1.0
-            await rp.scope.single(duration=0.001)
-            assert trio.current_time() - began_s < 1.0
-        points: list[Point] = []
-        async with rp.network_analyzer.sweep(1e3, 1e5, 1000, input="in2", output="out2") as sweep:
+            return trio.current_time() - began_s
+
+        await soon(withdraw_trace, 0.02, turns=10)
+        await rp.scope.single(duration=0.001)
+
+        async def withdraw_sweep() -> float:
+            points: list[Point] = []
+            sweep = rp.network_analyzer.sweep(1e3, 1e5, 1000, input="in2", output="out2")
             async for point in sweep:
                 points.append(point)
                 if len(points) == 3:
                     break
-        assert [each.index for each in points] == [0, 1, 2]
+            assert [each.index for each in points] == [0, 1, 2]
+            began_s = trio.current_time()
+            sweep.withdraw()
+            while (await rp.status("network_analyzer")).doing is not None:
+                assert trio.current_time() - began_s < 1.0
+            return trio.current_time() - began_s
+
+        await soon(withdraw_sweep, 0.02, turns=10)
         # Its module is free for the next one.
-        with trio.fail_after(1.0):
+        with trio.fail_after(5.0):
             await rp.network_analyzer.sweep(1e4, 1e5, 2, input="in2", output="out2").result()
         # The excitation is off again.
         assert await rp.iq2.amplitude.get() == 0.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import tempfile
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from actors import BusLost, BusOpened, Cause, CommandError, Event, SettingsResto
 from actors.instruments.red_pitaya import RedPitaya, RedPitayaModel
 from benchtree import open_tree
 from tests.pyrpl.boards import QUICK, Bench, bench, emulated, eventually
-from tests.pyrpl.kit import alive
+from tests.pyrpl.kit import alive, lateness
 from transports import PortOwnedError
 
 pytestmark = pytest.mark.heavy
@@ -37,8 +38,11 @@ async def _back(b: Bench, pid: int, within_s: float) -> None:
 
 
 async def test_a_killed_worker_is_replaced_and_settings_are_restored() -> None:
-    """`kill -9`: callers fail at once, another worker serves soon, settings are as before."""
-    async with bench() as b:
+    """`kill -9`: callers fail within 100 ms, another worker serves in 2 s, settings as before."""
+    began_s = trio.current_time()
+    async with bench(breaker=None) as b:
+        # Not slower than twice the first start, on a machine that takes over a second for that.
+        back_s = max(2.0, 2.0 * (trio.current_time() - began_s))
         rp = b.rp
         await rp.asg0.setup(frequency=1e3, amplitude=0.25)
         await rp.pid0.setpoint.set(0.125)
@@ -62,7 +66,7 @@ async def test_a_killed_worker_is_replaced_and_settings_are_restored() -> None:
                 await rp.network_analyzer.sweep(1e3, 1e4, 1000).result()
             failed.append(trio.current_time())
 
-        async with trio.open_nursery() as nursery:
+        async with lateness() as late, trio.open_nursery() as nursery:
             nursery.start_soon(acquire)
             nursery.start_soon(sweep)
             await trio.sleep(0.3)
@@ -70,9 +74,9 @@ async def test_a_killed_worker_is_replaced_and_settings_are_restored() -> None:
             await rp.set("asg0.frequency", 5e3)
             killed_s = trio.current_time()
             os.kill(pid, signal.SIGKILL)
-        # 100 ms on a machine that has nothing else to do.
-        assert max(failed) - killed_s < 1.0
-        await _back(b, pid, 10.0)
+        assert max(failed) - killed_s < 0.1 + late.worst_s
+        await _back(b, pid, 20.0)
+        assert trio.current_time() - killed_s < back_s + late.worst_s
         assert await rp.asg0.frequency.get() == pytest.approx(1e3, abs=0.1)
         assert await rp.pid0.setpoint.get() == pytest.approx(0.125)
         # The acquisition's settings are as before, too.
@@ -94,9 +98,12 @@ async def test_a_stalled_board_is_noticed_and_its_worker_replaced() -> None:
     async with bench() as b:
         pid = b.pid
         seen = len(b.events)
-        b.line.hang()
-        # 3 s on a machine that has nothing else to do.
-        await eventually(lambda: _lost(b, seen), 8.0)
+        async with lateness() as late:
+            b.line.hang()
+            began_s = trio.current_time()
+            await eventually(lambda: _lost(b, seen), 8.0)
+            taken_s = trio.current_time() - began_s
+        assert taken_s < 3.0 + late.worst_s
         b.line.unhang()
         await _back(b, pid, 20.0)
     assert not alive(pid)
@@ -109,10 +116,11 @@ async def test_a_dropped_connection_is_a_fault_and_no_busy_process() -> None:
         seen = len(b.events)
         b.line.unplug()
         await eventually(lambda: _lost(b, seen) and not alive(pid), 8.0)
-        # Openings that fail use hardly any time: none of them spins.
-        began_s, used_s = time.monotonic(), _children_s()
+        # Workers come and go in vain; none of them stays at full load.
+        before = _used_s()
         await trio.sleep(2.0)
-        assert (_children_s() - used_s) / (time.monotonic() - began_s) < 0.9
+        shares = [(used - before[pid]) / 2.0 for pid, used in _used_s().items() if pid in before]
+        assert all(share < 0.9 for share in shares)
         with pytest.raises(CommandError) as refused:
             await b.rp.get("hk.led")
         assert refused.value.cause is Cause.BREAKER
@@ -126,10 +134,16 @@ def _lost(b: Bench, since: int) -> bool:
     return any(isinstance(each, BusLost) for each in b.events[since:])
 
 
-def _children_s() -> float:
-    """Return the processor time that ended children have used."""
-    times = os.times()
-    return times.children_user + times.children_system
+def _used_s() -> dict[int, float]:
+    """Return the processor time that each child of this program has used, by process id."""
+    used: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            told = stat.read_text().rpartition(")")[2].split()
+            if int(told[1]) == os.getpid():
+                ticks = int(told[11]) + int(told[12])
+                used[int(stat.parent.name)] = ticks / os.sysconf("SC_CLK_TCK")
+    return used
 
 
 async def test_garbage_from_the_board_is_a_fault() -> None:
@@ -181,8 +195,26 @@ async def test_a_named_configuration_is_kept(
     assert [each.name for each in (tmp_path / "config").glob("cavity*")]
 
 
+_SECOND = """
+import sys
+import trio
+from actors.instruments.red_pitaya import RedPitaya
+from benchtree import open_tree
+from transports import PortOwnedError
+
+async def main():
+    async with open_tree() as tree:
+        try:
+            await tree.add("rp", RedPitaya, sys.argv[1])
+        except PortOwnedError as error:
+            print(error)
+
+trio.run(main)
+"""
+
+
 async def test_the_second_tree_is_told_who_has_the_board() -> None:
-    """Another tree that wants the board is told its owner; the first goes on unharmed."""
+    """Another tree or process that wants the board is told its owner; the first goes on."""
     async with bench() as b:
         pid = b.pid
         by_name = b.address.replace("127.0.0.1", "localhost")
@@ -190,6 +222,11 @@ async def test_the_second_tree_is_told_who_has_the_board() -> None:
             for address in (b.address, by_name):
                 with pytest.raises(PortOwnedError, match=r"owned by tree 'bench' \(process \d+\)"):
                     await other.add("rp", RedPitaya, address)
+        command = [sys.executable, "-c", _SECOND, b.address]
+        second = await trio.run_process(command, capture_stdout=True)
+        told = second.stdout.decode().strip()
+        assert f"owned by tree 'bench' (process {os.getpid()})" in told
+        assert "\n" not in told
         assert b.pid == pid
         assert await b.rp.get("hk.led") is not None
         assert sum(isinstance(each, BusOpened) for each in b.events) == 1

@@ -22,19 +22,11 @@ PyRPL's own half a period leaves 3 % of the point before.
 
 _SAMPLE_S: Final = 0.002
 
-_OWN: Final = (
-    "output_direct",
-    "input",
-    "acbandwidth",
-    "bandwidth",
-    "frequency",
-    "phase",
-    "gain",
-    "quadrature_factor",
-    "output_signal",
-    "amplitude",
-)
-"""What a sweep changes of its demodulator; what it puts out is not heard before the end."""
+_BLOCKS: Final = ((0x0, 2), (0x100, 10))
+"""Where a demodulator keeps its settings: addresses, and how many words follow."""
+
+_SELECTED: Final = ("input", "output_direct", "output_signal")
+"""What PyRPL remembers of them, and would write again."""
 
 
 async def sweep(
@@ -49,7 +41,8 @@ async def sweep(
     """
     del rp
     iq = analyzer.iq
-    own = {name: getattr(iq, name) for name in _OWN}
+    words = [(base, iq._reads(base, count)) for base, count in _BLOCKS]  # noqa: SLF001
+    selected = {f"_{name}": getattr(iq, name) for name in _SELECTED}
     analyzer.setup(**settings)
     analyzer.sleeptimes = SETTLING_BANDWIDTHS
     frequencies = np.array(analyzer.frequencies, dtype=np.float64)
@@ -67,7 +60,10 @@ async def sweep(
             report([index, float(frequency), complex(response), float(amplitude)])
     finally:
         iq.amplitude = 0
-        for name, value in own.items():
+        # As a whole: whoever waits for the module waits for a few exchanges only.
+        for base, each in words:
+            iq._writes(base, each)  # noqa: SLF001
+        for name, value in selected.items():
             setattr(iq, name, value)
     return {"frequency": frequencies, "response": responses}
 
