@@ -229,7 +229,11 @@ async def test_what_excludes_one_another_is_refused() -> None:
             for ask in (rp.status, rp.stop):
                 with pytest.raises(CommandError, match="there is no module 'analyser'"):
                     await ask("analyser")
-            assert await rp.stop("network_analyzer")
+            status = await rp.network_analyzer.get_status()
+            assert (status.module, status.doing) == ("networkanalyzer", "sweep")
+            assert (await rp.scope.get_status()).doing is None
+            assert not await rp.scope.stop()
+            assert await rp.network_analyzer.stop()
             with pytest.raises(CommandError, match="it was stopped"):
                 await sweep.result()
 
@@ -297,6 +301,17 @@ async def test_everything_else_is_reached_by_path() -> None:
                 await rp.get(path)
         with pytest.raises(CommandError, match=r"asg0\.setup is a method: call it"):
             await rp.set("asg0.setup", 1)
+        async with trio.open_nursery() as nursery:
+
+            async def acquire() -> None:
+                with pytest.raises(CommandError, match="it was stopped"):
+                    await rp.call_method("scope.single_async", within_s=20.0)
+
+            await rp.scope.trigger_source.set("ch1_positive_edge")
+            nursery.start_soon(acquire)
+            while (await rp.scope.get_status()).doing is None:  # noqa: ASYNC110 - of the board
+                await trio.sleep(0.01)
+            assert await rp.scope.stop()
         await rp.call_method("asg0.setup", frequency=2e3)
         assert await rp.asg0.frequency.get() == pytest.approx(2e3, abs=0.1)
 

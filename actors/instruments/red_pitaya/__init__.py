@@ -5,11 +5,12 @@ from __future__ import annotations
 from .commands import Answer
 from .controller import Pid, Settled
 from .demodulator import Iq, NetworkAnalyzer, Point, Quadratures, TransferFunction
-from .driver import ModuleStatus, RedPitaya
+from .driver import RedPitaya
 from .feed import Feed
 from .generator import Asg
 from .models import RedPitayaModel
 from .module import Module
+from .part import ModuleStatus, Part
 from .periphery import Ams, Hk, Pwm, Sampler, Statistics, Trigger
 from .scope import Scope, Summary, Trace
 
@@ -23,6 +24,7 @@ __all__ = [
     "Module",
     "ModuleStatus",
     "NetworkAnalyzer",
+    "Part",
     "Pid",
     "Point",
     "Pwm",

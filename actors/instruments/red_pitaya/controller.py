@@ -14,7 +14,7 @@ from transports import Exchange
 
 from .arguments import check_time, check_volts
 from .generator import OFF, OUTPUTS
-from .module import Module
+from .part import Part
 
 GAIN: Final = 2047.999
 """The largest proportional gain."""
@@ -39,7 +39,7 @@ class Settled:
     after_s: float
 
 
-class Pid(Module):
+class Pid(Part):
     """A controller of a board. This board has no differential gain."""
 
     input = Setting("input", type=str)

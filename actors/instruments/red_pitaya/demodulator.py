@@ -16,7 +16,7 @@ from actors.ticket import Ticket
 from .arguments import check_time
 from .feed import Feed
 from .generator import OFF, OUTPUTS
-from .module import Module
+from .part import Part
 
 GAIN: Final = 63.999
 """The largest gain of a demodulator's output."""
@@ -47,7 +47,7 @@ class Quadratures:
         return math.degrees(math.atan2(self.q, self.i))
 
 
-class Iq(Module):
+class Iq(Part):
     """A modulator and demodulator of a board."""
 
     input = Setting("input", type=str)
@@ -115,7 +115,7 @@ class TransferFunction:
     response: npt.NDArray[np.complex128]
 
 
-class NetworkAnalyzer(Module):
+class NetworkAnalyzer(Part):
     """The network analyser of a board. It works with iq2, which must be off."""
 
     start_frequency = Setting("start_freq", unit="Hz", low=0.03, high=62.5e6)

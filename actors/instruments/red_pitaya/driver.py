@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import trio
-from attrs import frozen
 
 from actors.bus import Bus
 from actors.errors import CommandError, RefusedError
@@ -20,25 +19,9 @@ from .demodulator import Iq, NetworkAnalyzer
 from .generator import Asg
 from .models import RedPitayaModel
 from .module import Module
+from .part import Library, ModuleStatus, Part, ask_status, tell_stop
 from .periphery import Ams, Hk, Pwm, Sampler, Trigger
 from .scope import Scope
-
-
-@frozen
-class ModuleStatus:
-    """What a module is doing.
-
-    Attributes:
-        module: Its name in PyRPL.
-        doing: The operation that has it, or None.
-        waiting: How many operations wait for it.
-        since_s: For how long it has been at it, in seconds; None when it is free.
-    """
-
-    module: str
-    doing: str | None
-    waiting: int
-    since_s: float | None
 
 
 class RedPitaya(Module):
@@ -71,6 +54,7 @@ class RedPitaya(Module):
         "ams": Ams,
         "pwm0": Pwm,
         "pwm1": Pwm,
+        "library": Library,
     }
 
     def __init__(self, name: str, bus: Bus, *, unit: str | None = None) -> None:
@@ -78,7 +62,7 @@ class RedPitaya(Module):
         super().__init__(name, bus, unit=unit)
 
         def part(kind: type[Any], called: str, module: str | None = None) -> Any:
-            return kind(f"{name}.{called}", bus, unit=module or called)
+            return kind(f"{name}.{called}", bus, unit=module or called, board=self)
 
         self.scope: Scope = part(Scope, "scope")
         self.asg0: Asg = part(Asg, "asg0")
@@ -98,6 +82,7 @@ class RedPitaya(Module):
         self.ams: Ams = part(Ams, "ams")
         self.pwm0: Pwm = part(Pwm, "pwm0")
         self.pwm1: Pwm = part(Pwm, "pwm1")
+        self.library: Library = part(Library, "library")
         self._answered = 0
 
     @classmethod
@@ -105,7 +90,7 @@ class RedPitaya(Module):
         """Return that a board has no unit id, where one is given."""
         return None if unit is None else "a Red Pitaya is alone on its bus: leave it out"
 
-    def made_parts(self) -> Sequence[Module]:
+    def made_parts(self) -> Sequence[Part]:
         """Return the modules."""
         return [getattr(self, name) for name in self.parts]
 
@@ -119,8 +104,7 @@ class RedPitaya(Module):
             CommandError: It failed.
         """
         check_text(self.name, "status", "module", module)
-        said = await self.ask_plan(self.quick("status", "status", {"module": module}))
-        return ModuleStatus(said["module"], said["doing"], said["waiting"], said["since_s"])
+        return await ask_status(self, module)
 
     async def stop(self, module: str) -> bool:
         """End the operation that uses a module; return whether there was one.
@@ -132,8 +116,7 @@ class RedPitaya(Module):
             CommandError: It failed.
         """
         check_text(self.name, "stop", "module", module)
-        plan = self.quick("stop", "stop", {"module": module}, writes=True)
-        return bool(await self.ask_plan(plan))
+        return await tell_stop(self, module)
 
     # What has no module of its own here.
 
@@ -190,8 +173,9 @@ class RedPitaya(Module):
         self._check_path("call_method", path)
         check_time(self.name, "call_method", "within_s", within_s)
         arguments = {"path": path, "args": args, "kwargs": kwargs, "within_s": within_s}
-        plan = self.quick("call", "call", arguments, writes=True, within_s=within_s + 1.0)
-        return await self.ask_plan(plan)
+        lane = self.library
+        plan = lane.quick("call", "call", arguments, writes=True, within_s=within_s + 1.0)
+        return await lane.ask_plan(plan)
 
     async def send_command(
         self, name: str, params: Mapping[str, Any] | None = None, timeout_s: float = 5.0

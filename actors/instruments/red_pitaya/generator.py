@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from actors.parameter import Action, Assignment, Setting
 
-from .module import Module
+from .part import Part
 
 TABLE: Final = 16_384
 """How many points the table of a waveform has."""
@@ -21,7 +21,7 @@ OUTPUTS: Final = ("off", "out1", "out2", "both")
 OFF: Final = "off"
 
 
-class Asg(Module):
+class Asg(Part):
     """A signal generator of a board."""
 
     waveform = Setting("waveform", type=str)

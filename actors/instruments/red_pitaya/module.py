@@ -97,7 +97,8 @@ class Module(Instrument):
 
     def identify(self) -> Script[Identity]:
         """Ask who the board is, and what the module's attributes take."""
-        said = answer((yield self.call("describe", {"module": self.unit})))
+        module = self.unit if self.parameters else None
+        said = answer((yield self.call("describe", {"module": module})))
         self._attributes = said["attributes"]
         return Identity(said["maker"], said["model"], None, said["library"])
 

@@ -11,7 +11,7 @@ from actors.parameter import Action, Assignment, Parameter, Reading, Setting
 
 from .arguments import check_text, check_time
 from .generator import OFF, OUTPUTS
-from .module import Module
+from .part import Part
 
 PINS: Final = 8
 """How many pins each side of the expansion connector has."""
@@ -36,7 +36,7 @@ class Statistics:
     count: int
 
 
-class Sampler(Module):
+class Sampler(Part):
     """The present value of every signal of a board."""
 
     in1 = Reading("in1", unit="V")
@@ -78,7 +78,7 @@ class Sampler(Module):
         return await self.finish(await self.start(plan))
 
 
-class Trigger(Module):
+class Trigger(Part):
     """The trigger of a board, on any of its signals."""
 
     input = Setting("input", type=str)
@@ -97,7 +97,7 @@ class Trigger(Module):
     moving: ClassVar[Set[str]] = frozenset({"armed"})
 
 
-class Hk(Module):
+class Hk(Part):
     """The lamps and the expansion pins of a board; pin 0 is instance 1."""
 
     led = Setting("led", type=int, low=0, high=255)
@@ -122,7 +122,7 @@ class Hk(Module):
         return f"{self.unit}.{side}{instance - 1}{mark}{rest}"
 
 
-class Ams(Module):
+class Ams(Part):
     """The slow outputs of a board."""
 
     dac0 = Setting("dac0", unit="V", low=0.0, high=1.8)
@@ -131,7 +131,7 @@ class Ams(Module):
     dac3 = Setting("dac3", unit="V", low=0.0, high=1.8)
 
 
-class Pwm(Module):
+class Pwm(Part):
     """A slow output that follows one of the board's signals."""
 
     input = Setting("input", type=str)

@@ -15,7 +15,7 @@ from actors.ticket import Ticket
 
 from .arguments import LONGEST_S, check_count, check_time
 from .feed import Feed
-from .module import Module
+from .part import Part
 
 _log: Final = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _summary(volts: Array) -> Summary:
     return Summary(float(known.mean()), float(known.std()), low, high)
 
 
-class Scope(Module):
+class Scope(Part):
     """The oscilloscope of a board, two channels of 16384 points each."""
 
     input1 = Setting("input1", type=str)
