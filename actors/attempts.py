@@ -31,7 +31,7 @@ from .errors import DeviceError
 from .events import AttemptBegun, AttemptFailed, Events
 from .exchanges import Exchanges
 from .faults import FRAMING, NOT_TAKEN, Cause, Fault
-from .intake import Intake
+from .intake import WITHDRAWN, Intake
 from .member import Member, Next
 from .operation import Overlap
 from .retry import ONCE, RetryPolicy, next_attempt_s
@@ -332,6 +332,8 @@ class Attempts:
             ends_s=min(now_s + overlap.within_s, ticket.command.deadline_s),
         )
         self._intake.shed_polls(member)
+        if ticket.unwanted:
+            self._intake.call_off(member, Cause.WITHDRAWN, WITHDRAWN)
 
     def _leave(self, member: Member, ticket: Ticket[Any]) -> None:
         """See to it that a command that fails leaves nothing running."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 from attrs import evolve
@@ -34,6 +34,8 @@ from .records import Records
 from .ticket import Ticket
 
 T = TypeVar("T")
+
+WITHDRAWN: Final = "withdrawn by its caller"
 
 
 class Intake:
@@ -266,14 +268,19 @@ class Intake:
         return why, None if holder is None else holder.ends_within_s(now_s)
 
     def withdraw(self, ticket: Ticket[Any]) -> bool:
-        """Take a command back for its caller and return whether it still waited."""
-        reason = "withdrawn by its caller"
+        """Take a command back for its caller and return whether it still waited.
+
+        An operation whose start is on the line is called off once that is answered.
+        """
+        reason = WITHDRAWN
         if self.take_back(ticket, Cause.WITHDRAWN, reason):
             return True
         member = self.members.get(ticket.command.instrument)
         engagement = None if member is None else member.engagement
         if member is not None and engagement is not None and engagement.ticket is ticket:
             self.call_off(member, Cause.WITHDRAWN, reason)
+        else:
+            ticket.unwanted = True
         return False
 
     def shed_polls(self, member: Member) -> None:

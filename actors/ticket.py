@@ -32,6 +32,7 @@ class Ticket(Generic[T]):
         "failures",
         "fault",
         "state",
+        "unwanted",
     )
 
     def __init__(
@@ -50,6 +51,8 @@ class Ticket(Generic[T]):
         self.failures = 0
         #: What the last of them failed with, or None.
         self.fault: Fault | None = None
+        #: Whether it was taken back while its start was on the line.
+        self.unwanted = False
         #: What the hardware said when it acknowledged; empty before, or where it says nothing.
         self.acknowledgement = b""
         self._withdraw = withdraw

@@ -159,6 +159,26 @@ async def test_withdrawn(autojump_clock: MockClock) -> None:
         assert stopped_s - began_s <= 0.05 + EXCHANGE_S
 
 
+@pytest.mark.parametrize("after_s", [0.001, 0.003, 0.006])
+async def test_withdrawn_while_it_starts(after_s: float, autojump_clock: MockClock) -> None:
+    """Taken back while its start is on the line, it is stopped as soon as that is answered."""
+    async with bench() as board:
+        generator = board.get("generator", SignalGenerator)
+        model = board.model("generator", SignalGeneratorModel)
+        ticket = await generator.sweep.submit()
+        await trio.sleep(after_s)
+        ticket.withdraw()
+        with trio.fail_after(0.1):
+            outcome = await ticket.outcome()
+        assert outcome.cause is Cause.WITHDRAWN
+        await trio.sleep(0.05)
+        assert not model.sweeping
+        with trio.move_on_after(after_s):
+            await generator.sweep()
+        await trio.sleep(0.05)
+        assert not model.sweeping
+
+
 async def test_cancelled(autojump_clock: MockClock) -> None:
     """Who is cancelled while an operation goes on leaves none running."""
     async with bench() as board:
