@@ -27,8 +27,11 @@ from .valve import executed, voltages
 ROOT = Path(__file__).resolve().parents[2]
 BUSES = 4
 
+SLOW_S = 0.03
+"""How long the disk takes for a batch: a hazard that does not wait for it is sent long before."""
 
-def kill_a_tree(folder: Path, after_s: float) -> tuple[float, int]:
+
+def kill_a_tree(folder: Path, after_s: float, slow_s: float) -> tuple[float, int]:
     """Let a tree give commands, kill it; return how many it gave per second, and when it last said.
 
     The instant is in monotonic ns.
@@ -43,7 +46,14 @@ def kill_a_tree(folder: Path, after_s: float) -> tuple[float, int]:
     with (
         BlockingSimProcess(models) as devices,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.journal.killed", str(folder), *devices.addresses],
+            [
+                sys.executable,
+                "-m",
+                "tests.journal.killed",
+                str(folder),
+                str(slow_s),
+                *devices.addresses,
+            ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
         ) as process,
@@ -60,12 +70,12 @@ def kill_a_tree(folder: Path, after_s: float) -> tuple[float, int]:
     return (told - before) / (last_ns - began_ns) * 1e9, last_ns
 
 
-def check(folder: Path, after_s: float) -> tuple[float, float]:
+def check(folder: Path, after_s: float, slow_s: float = 0.0) -> tuple[float, float]:
     """Kill one tree and look at what it leaves.
 
     Return how many commands it gave per second, and how far behind its journal was, in seconds.
     """
-    rate, last_ns = kill_a_tree(folder, after_s)
+    rate, last_ns = kill_a_tree(folder, after_s, slow_s)
     (info,) = find_runs(folder)
     assert info.state is RunState.KILLED
     path = info.path / JOURNAL_FILE
@@ -87,7 +97,7 @@ def check(folder: Path, after_s: float) -> tuple[float, float]:
     ]
     assert len(queued) == len(set(queued))
     done = set[float]().union(*(executed(folder / f"device{n}.log") for n in range(BUSES)))
-    assert len(done) > 20
+    assert len(done) > 5
     assert done <= set(queued)
 
     # The next start ends what was open, and nothing else.
@@ -106,10 +116,12 @@ def check(folder: Path, after_s: float) -> tuple[float, float]:
 
 
 def test_sigkill(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    """Killed amid commands: the chain holds, and every hazard that was sent has its row."""
-    rate, behind_s = check(tmp_path, 1.5)
+    """Killed amid commands: the chain holds, and every hazard that was sent has its row.
+
+    The disk is slow: one that had not waited for its row would be sent long before.
+    """
+    rate, behind_s = check(tmp_path, 1.5, SLOW_S)
     record_property("journal", f"killed at {rate:.0f} commands/s, {behind_s * 1e3:.0f} ms behind")
-    assert rate > 50
 
 
 @pytest.mark.soak
