@@ -227,7 +227,11 @@ class Chain:
         for number, cells in enumerate(batch.cells, self.rows + 1):
             if cells[0] != number:
                 return f"row {number} of batch {batch.number} is missing"
-        if _seal(batch.previous, batch.number, batch.cells) != batch.seal:
+        try:
+            seal = _seal(batch.previous, batch.number, batch.cells)
+        except TypeError:
+            return f"batch {batch.number} holds what no journal does"
+        if seal != batch.seal:
             first, last = self.rows + 1, self.rows + len(batch.cells)
             return f"batch {batch.number} (rows {first}-{last}) was changed after it was sealed"
         self.follow(batch)

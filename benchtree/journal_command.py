@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
@@ -23,8 +23,10 @@ from recorder import (
     JournalError,
     JournalReport,
     RecorderError,
+    RunInfo,
     RunState,
     check_journal,
+    closings,
     last_entry,
     read_entries,
     read_run,
@@ -110,12 +112,15 @@ def journal(
         path = _journal_of(find_run(run, root))
         if verify:
             return _verify(path, as_json=as_json)
-        wanted = _filter(rows or Rows())
+        rows = rows or Rows()
+        wanted = _filter(rows)
+        if lines is not None and lines < 0:
+            raise _WrongOptionError(f"--lines is {lines}; it takes a whole number from 0")
         show = _Json() if as_json else _Lines()
         if follow:
             _follow(path, wanted, _FOLLOWED if lines is None else lines, show)
-        else:
-            _show(path, wanted, lines, show, 0, last_entry(path))
+        elif not _show(path, wanted, lines, show, 0, last_entry(path)) and lines != 0:
+            sys.stderr.write(f"benchtree: no row matches{_instruments(path, rows.instrument)}\n")
     except _WrongOptionError as error:
         sys.stderr.write(f"benchtree: {error}\n")
         return _USAGE
@@ -160,15 +165,18 @@ class _Json:
 
 def _show(
     path: Path, wanted: _Filter, lines: int | None, show: _Lines | _Json, after: int, last: int
-) -> None:
-    """Show the rows behind number `after` up to `last`, of these the last few."""
+) -> bool:
+    """Show the rows behind number `after` up to `last`, of these the last few; return if any."""
     where, values = f"number <= ? AND {wanted.where}", (last, *wanted.values)
     rows: Iterable[tuple[int, JournalRow]] = read_entries(path, where, values, after=after)
     if lines is not None:
-        rows = deque(rows, maxlen=max(0, lines))
+        rows = deque(rows, maxlen=lines)
+    any_shown = False
     for number, row in rows:
         show(number, row)
+        any_shown = True
     sys.stdout.flush()
+    return any_shown
 
 
 def _follow(path: Path, wanted: _Filter, lines: int, show: _Lines | _Json) -> None:
@@ -257,6 +265,14 @@ def _filter(rows: Rows) -> _Filter:
     return _Filter(where=" AND ".join(terms) or "1", values=values)
 
 
+def _instruments(path: Path, wanted: str | None) -> str:
+    """Return which instruments there are rows of, where there are none of the one wanted."""
+    known = sorted({row.instrument for _, row in read_entries(path, "instrument <> ''")})
+    if wanted is None or wanted in known:
+        return ""
+    return f"; there are rows of: {', '.join(known) or 'no instrument'}"
+
+
 def _stored(state: str) -> str:
     return state if state == _REFUSED else state.upper()
 
@@ -290,12 +306,30 @@ def _moment(option: str, text: str) -> int:
 
 def _verify(path: Path, *, as_json: bool) -> int:
     info = read_run(path.parent)
-    report = check_journal(path, anchor=_anchor(info.metadata.get("journal")))
+    kept = info.metadata.get("journal")
+    anchor = _anchor(kept)
+    unended = isinstance(kept, dict) and "unwritten" in kept
+    report = check_journal(path, anchor=anchor, unended=unended)
+    if report.broken is None:
+        report = evolve(report, broken=_unkept(info, report, anchor))
     if as_json:
         _write_report(path, report)
     else:
-        _tell_report(path, report, info.state)
+        _tell_report(path, report, info, anchored=anchor is not None)
     return OK if report.sound else FAILED
+
+
+def _unkept(info: RunInfo, report: JournalReport, anchor: tuple[int, str] | None) -> str | None:
+    """Return what contradicts where the journal should end, beyond its run's own note."""
+    if anchor is None and info.state is RunState.FINISHED:
+        return "the run ended, but its metadata.json does not keep where the journal did"
+    for by, end in closings(info.path.parent, report.run):
+        if (end.batches, end.seal) != (report.batches, report.seal):
+            return (
+                f"{by} closed it at batch {end.batches}, seal {end.seal}; "
+                f"now it ends at batch {report.batches}"
+            )
+    return None
 
 
 def _anchor(kept: Any) -> tuple[int, str] | None:
@@ -319,7 +353,7 @@ def _write_report(path: Path, report: JournalReport) -> None:
     sys.stdout.write(json.dumps(said) + "\n")
 
 
-def _tell_report(path: Path, report: JournalReport, state: RunState) -> None:
+def _tell_report(path: Path, report: JournalReport, info: RunInfo, *, anchored: bool) -> None:
     sys.stdout.write(
         f"{path}: {report.rows} rows in {report.batches} batches, "
         f"{report.commands} commands of {report.tree} have ended\n"
@@ -330,7 +364,16 @@ def _tell_report(path: Path, report: JournalReport, state: RunState) -> None:
         sys.stdout.write(f"the chain holds; its last seal is {report.seal}\n")
     for trouble in report.troubles:
         sys.stderr.write(f"benchtree: {path}: {trouble}\n")
-    if not report.ended and report.broken is None:
-        goes_on = state is RunState.RUNNING
-        why = "it is being written" if goes_on else "its process was killed; the next run closes it"
+    if report.broken is not None:
+        return
+    if not report.ended:
+        match info.state:
+            case RunState.RUNNING:
+                why = "it is being written"
+            case RunState.FINISHED:
+                why = "its end could not be written"
+            case RunState.KILLED:
+                why = "its process was killed; the next run closes it"
         sys.stdout.write(f"{len(report.open)} commands are open: {why}\n")
+    if not anchored:
+        sys.stdout.write("nothing keeps where it ends: rows cut off its end would not show\n")

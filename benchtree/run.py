@@ -15,7 +15,7 @@ import signal
 import threading
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -40,6 +40,7 @@ from recorder import (
     JOURNAL_FILE,
     AcquisitionSummary,
     BatchStream,
+    FinishedJournal,
     Journal,
     Recording,
     Run,
@@ -126,7 +127,7 @@ class BenchRun:
         self._signal: signal.Signals | None = None
         self._identified = trio.Event()
         # Where the chain of the journal ends, once it has.
-        self._journal: Mapping[str, object] | None = None
+        self._journal: dict[str, object] | None = None
         self._events = EventFile(run.path / EVENTS_FILE)
         self._logger = structlog.get_logger("benchtree")
 
@@ -171,10 +172,10 @@ class BenchRun:
         async with trio.open_nursery() as nursery, self._heeding(nursery):
             try:
                 nursery.start_soon(self._events.run)
-                await self._finish_killed()
+                killed = await self._finish_killed()
                 # Recordings end by themselves, after the tree has been told to stop.
                 async with trio.open_nursery() as recordings:
-                    await self._keep_tree(recordings, sim, for_s, observer, beside)
+                    await self._keep_tree(recordings, killed, sim, for_s, observer, beside)
             finally:
                 with trio.CancelScope(shield=True):
                     await self._events.flush()
@@ -186,6 +187,7 @@ class BenchRun:
     async def _keep_tree(
         self,
         recordings: trio.Nursery,
+        killed: Sequence[FinishedJournal],
         sim: bool,
         for_s: float | None,
         observer: Observer,
@@ -198,7 +200,7 @@ class BenchRun:
         journal: Journal | None = None
         try:
             async with (
-                self._open_journal() as journal,
+                self._open_journal(killed) as journal,
                 open_tree(self.config.tree, sim=sim, observer=observe, journal=journal) as tree,
             ):
                 watching = watching_loop(tree.events.publish) if self._watch_loop else nullcontext()
@@ -225,20 +227,24 @@ class BenchRun:
             batches, seal = journal.head
             self._journal = {"batches": batches, "seal": seal}
             if journal.waiting:
+                self._journal["unwritten"] = journal.waiting
                 self.note(f"journal: {journal.waiting} rows were not written: {journal.failing}")
             elif journal.lost:
                 self.note(f"journal: {journal.lost} rows could not be kept")
 
-    def _open_journal(self) -> AbstractAsyncContextManager[Journal]:
+    @asynccontextmanager
+    async def _open_journal(self, killed: Sequence[FinishedJournal]) -> AsyncGenerator[Journal]:
         spec = self.config.tree
-        return open_journal(
+        async with open_journal(
             self.path / JOURNAL_FILE,
             tree=spec.name,
             run=self.path.name,
             everything=spec.journal == "all",
-        )
+        ) as journal:
+            journal.note_closed(killed)
+            yield journal
 
-    async def _finish_killed(self) -> None:
+    async def _finish_killed(self) -> Sequence[FinishedJournal]:
         """Close the journals that runs of this tree left open when they were killed."""
         clock = current_clock()
         found = await clock.run_sync(
@@ -258,6 +264,7 @@ class BenchRun:
                 )
             else:
                 self._logger.error("a journal cannot be closed", error=each.error)
+        return found
 
     async def _work(
         self,

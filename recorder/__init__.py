@@ -26,17 +26,15 @@ from .events import (
 )
 from .extras import need
 from .journal import BEHIND_S, GATHER_S, RETRY_S, Journal, JournalStore, keep_journal, open_journal
-from .journal_file import (
-    JOURNAL_FILE,
+from .journal_check import JournalReport, check_journal
+from .journal_closing import (
     FinishedJournal,
-    JournalFile,
-    JournalReport,
-    check_journal,
+    JournalEnd,
+    closings,
     finish_journal,
     finish_killed_journals,
-    last_entry,
-    read_entries,
 )
+from .journal_file import JOURNAL_FILE, JournalFile, last_entry, read_entries
 from .lines import decode_lines, encode_lines
 from .load import find_samples, load
 from .pipe import Drainable, pipe
@@ -76,6 +74,7 @@ __all__ = [
     "Drainable",
     "FinishedJournal",
     "Journal",
+    "JournalEnd",
     "JournalError",
     "JournalFailed",
     "JournalFile",
@@ -118,6 +117,7 @@ __all__ = [
     "TargetExistsError",
     "Watched",
     "check_journal",
+    "closings",
     "create_run",
     "decode_lines",
     "encode_lines",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import trio
-from attrs import define
+from attrs import define, evolve
 
 from actors import (
     AttemptFailed,
@@ -58,6 +58,7 @@ from actors import (
 
 from .errors import TargetExistsError
 from .events import JournalFailed, JournalRestored
+from .journal_closing import CLOSED, FinishedJournal
 from .journal_file import JournalFile
 
 BEHIND_S: Final = 0.1
@@ -322,6 +323,16 @@ class Journal:
                 )
             )
 
+    def note_closed(self, closed: Iterable[FinishedJournal]) -> None:
+        """Keep where the journals of killed runs end; before anything else happens.
+
+        Rows that are cut off the end of theirs then show against this one.
+        """
+        for each in closed:
+            if each.end is not None:
+                row = self._note_row(RowKind.EVENT, str(each.end))
+                self._take_if_room(evolve(row, command=CLOSED))
+
     def _note_row(self, kind: RowKind, text: str, instrument: str = "") -> JournalRow:
         clock = current_clock()
         target = f"benchtree://{self._tree}"
@@ -372,6 +383,8 @@ class Journal:
     def end(self) -> None:
         """Write what is left, and end."""
         self._count_reads()
+        if self._lost_rows and self.failing is None:
+            self._recover()
         self._take(self._note_row(RowKind.ENDED, f"ended by process {os.getpid()}"))
         self._ending.set()
         self._hurry()
@@ -408,6 +421,8 @@ class Journal:
 
     async def _write(self) -> None:
         rows = self._waiting[:_AT_ONCE]
+        if self.failing is not None and len(rows) > 1 and rows[-1].kind is RowKind.ENDED:
+            del rows[-1]  # what is missing is told before the end: nothing follows that
         entered = [row.seq for row in rows if row.state is CommandState.QUEUED and row.seq]
         durable = not self._awaited.keys().isdisjoint(entered)
         self._writing_s = trio.current_time()
@@ -450,7 +465,10 @@ class Journal:
             f"not written for {down_s:.3f} s: {reason}; "
             f"{self._lost_rows} rows are missing, {self._lost_commands} commands with them"
         )
-        self._take(self._note_row(RowKind.GAP, text))
+        gap = self._note_row(RowKind.GAP, text)
+        ending = bool(self._waiting) and self._waiting[-1].kind is RowKind.ENDED
+        self._waiting.insert(len(self._waiting) - ending, gap)
+        self._bell.unpark_all()
         self._publish(JournalRestored(down_s=down_s, lost=self._lost_rows))
         self._failed_ns = None
         self._lost_rows = self._lost_commands = 0

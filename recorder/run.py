@@ -99,7 +99,7 @@ class Run:
         if self._lock < 0:
             raise RecorderError(f"run {self.run_id} is closed")
         metadata = {**self._metadata, **entries}
-        _write_atomically(self.path / METADATA_FILE, json.dumps(metadata, indent=2) + "\n")
+        write_metadata(self.path, metadata)
         self._metadata = metadata
 
     def set_instruments(self, identities: Mapping[str, object]) -> None:
@@ -275,8 +275,12 @@ def _make_folder(parent: Path, tree_name: str, started_utc_ns: int, short_id: st
             return path
 
 
+def write_metadata(folder: Path, metadata: Mapping[str, object]) -> None:
+    """Replace the metadata of a run by a complete new file, also across a power cut."""
+    _write_atomically(folder / METADATA_FILE, json.dumps(metadata, indent=2) + "\n")
+
+
 def _write_atomically(path: Path, text: str) -> None:
-    """Replace a file by a complete new one, also across a power cut."""
     new = path.with_name(f".{path.name}.new")
     _write_durably(new, text.encode())
     new.replace(path)

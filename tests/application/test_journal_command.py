@@ -102,7 +102,6 @@ FILTERS: list[tuple[list[str], list[str]]] = [
     (["--state", "Refused"], ["voltage.set"]),
     (["--cause", "tripped"], ["voltage.set"]),
     (["--seq", "1"], ["voltage.set"] * 4),
-    (["--instrument", "oven"], []),
     (["--since", "2026-02-01"], []),
     (["--since", "2026-01-01T00:00:00Z", "--state", "completed"], ["voltage.set", "output.set"]),
     (["--until", "2026-01-01"], []),
@@ -123,6 +122,8 @@ WRONG = [
     (["--state", "complete"], "--state is 'complete'; did you mean 'completed'?"),
     (["--cause", "x"], "--cause is 'x'; there are: validation, lease, "),
     (["--since", "noon"], "--since is 'noon'; write an instant as "),
+    (["--lines", "-3"], "--lines is -3; it takes a whole number from 0"),
+    (["--follow", "-n", "-1"], "--lines is -1; it takes a whole number from 0"),
     (["--until", "99999999999d"], "--until is '99999999999d'; write an instant as "),
 ]
 
@@ -134,6 +135,23 @@ def test_wrong_options(
     """An option that means nothing is one line and exit code 2."""
     assert main(["journal", str(run), *options]) == 2
     assert capsys.readouterr().err.startswith(f"benchtree: {expected}")
+
+
+NOTHING = [
+    (["--instrument", "oven"], "no row matches; there are rows of: psu"),
+    (["--instrument", "psu", "--seq", "77"], "no row matches"),
+    (["--until", "2026-01-01", "--json"], "no row matches"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), NOTHING)
+def test_no_row_matches(
+    run: Path, capsys: pytest.CaptureFixture[str], options: list[str], expected: str
+) -> None:
+    """Where no row is shown that is said, and which instruments there are rows of."""
+    assert main(["journal", str(run), *options]) == 0
+    said_what = capsys.readouterr()
+    assert (said_what.out, said_what.err) == ("", f"benchtree: {expected}\n")
 
 
 def test_verify(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,17 +171,91 @@ def test_verify(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "the chain breaks: batch " in capsys.readouterr().err
 
     cut = shutil.copytree(run, tmp_path / "cut")
-    alter(
-        cut,
-        "DELETE FROM entries WHERE number > (SELECT last FROM batches WHERE number = 1);"
-        "DELETE FROM batches WHERE number > 1",
-    )
+    alter(cut, CUT)
     assert main(["journal", str(cut), "--verify"]) == 1
     assert "are missing at the end" in capsys.readouterr().err
 
     other = shutil.copytree(run, tmp_path / "other")
     shutil.copy(make_run(tmp_path) / JOURNAL_FILE, other / JOURNAL_FILE)
     assert main(["journal", str(other), "--verify", "--json"]) == 1
+
+
+def keep(run: Path, **entries: object) -> None:
+    """Change the metadata of a run behind its back; None takes an entry out."""
+    file = run / "metadata.json"
+    metadata = {**json.loads(file.read_text()), **entries}
+    known = {name: value for name, value in metadata.items() if value is not None}
+    file.write_text(json.dumps(known))
+
+
+CUT = (
+    "DELETE FROM entries WHERE number > (SELECT last FROM batches WHERE number = 1);"
+    "DELETE FROM batches WHERE number > 1"
+)
+
+
+def test_an_end_that_is_not_kept(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that ended and does not say where its journal did is not believed."""
+    silent = shutil.copytree(run, tmp_path / "silent")
+    keep(silent, journal=None)
+    assert main(["journal", str(silent), "--verify"]) == 1
+    assert "metadata.json does not keep where the journal did" in capsys.readouterr().err
+    alone = tmp_path / "alone.sqlite"
+    shutil.copy(run / JOURNAL_FILE, alone)
+    assert main(["journal", str(alone), "--verify"]) == 0
+    assert "rows cut off its end would not show" in capsys.readouterr().out
+
+
+def test_an_end_that_could_not_be_written(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A journal without an end is believed where its run says that it could not be written."""
+    short = shutil.copytree(run, tmp_path / "short")
+    alter(short, CUT)
+    with closing(sqlite3.connect(short / JOURNAL_FILE)) as database:
+        (kept,) = database.execute("SELECT hex(seal) FROM batches").fetchone()
+    keep(short, journal={"batches": 1, "seal": kept.lower()})
+    assert main(["journal", str(short), "--verify"]) == 1
+    assert "it has no end, though it was closed" in capsys.readouterr().err
+    keep(short, journal={"batches": 1, "seal": kept.lower(), "unwritten": 9})
+    assert main(["journal", str(short), "--verify"]) == 0
+    assert "commands are open: its end could not be written" in capsys.readouterr().out
+
+
+def test_a_cut_end_of_a_killed_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once the next run closed its journal, a killed run's end is kept twice."""
+    runs = tmp_path / "runs"
+    killed = shutil.copytree(run, runs / run.name)
+    alter(killed, CUT)
+    keep(killed, journal=None, exit_status=None)
+    assert main(["journal", str(killed), "--verify"]) == 0
+    out = capsys.readouterr().out
+    assert "its process was killed; the next run closes it" in out
+    assert "rows cut off its end would not show" in out
+
+    closer = make_run(tmp_path)
+    capsys.readouterr()
+    (row,) = [each for each in said(capsys, closer) if each["command"] == "journal closed"]
+    assert str(row["text"]).startswith(f"{run.name} at batch 2, seal ")
+    assert main(["journal", str(killed), "--verify"]) == 0
+    assert "would not show" not in capsys.readouterr().out
+    assert main(["journal", str(closer), "--verify"]) == 0
+
+    alter(killed, CUT)
+    assert main(["journal", str(killed), "--verify"]) == 1
+    assert "batches 2-2 are missing at the end" in capsys.readouterr().err
+    keep(killed, journal=None)
+    assert main(["journal", str(killed), "--verify"]) == 1
+    assert f"{closer.name} closed it at batch 2, seal " in capsys.readouterr().err
+    # Nor is what was cut off covered up by closing it again.
+    make_run(tmp_path)
+    capsys.readouterr()
+    assert main(["journal", str(killed), "--verify"]) == 1
+    assert f"{closer.name} closed it at batch 2, seal " in capsys.readouterr().err
 
 
 def alter(run: Path, statements: str) -> None:

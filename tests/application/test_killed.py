@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from recorder import JOURNAL_FILE, RunState, check_journal, read_run
+from recorder.run import METADATA_FILE
 
 from .benches import supply_and_oven, write_bench
 from .commands import WITHIN_S, Running, benchtree, only_run
@@ -33,11 +34,11 @@ def wait_for_rows(path: Path, count: int) -> list[tuple[object, ...]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder but the journal."""
+    """Return every file of a folder but the journal and what says where it ends."""
     return {
         path.name: path.read_bytes()
         for path in folder.iterdir()
-        if not path.name.startswith(JOURNAL_FILE)
+        if not path.name.startswith((JOURNAL_FILE, METADATA_FILE))
     }
 
 
@@ -46,7 +47,7 @@ def test_acknowledged_rows_survive_a_kill(tmp_path: Path, count: int) -> None:
     """At 100 Hz over TCP: each row that was committed is there after SIGKILL, the file sound.
 
     The next run makes a folder of its own and changes no byte of the old one but the end of
-    its journal.
+    its journal, and the note of where that is.
     """
     runs = tmp_path / "runs"
     with supply_and_oven() as devices:
@@ -73,3 +74,5 @@ def test_acknowledged_rows_survive_a_kill(tmp_path: Path, count: int) -> None:
         report = check_journal(killed / JOURNAL_FILE)
         assert (report.sound, report.ended, report.open) == (True, True, ())
         assert contents(killed) == before
+        kept = read_run(killed).metadata["journal"]
+        assert kept == {"batches": report.batches, "seal": report.seal, "closed_by": new.name}

@@ -238,6 +238,22 @@ async def test_what_there_is_no_room_for_is_left_out_whole(autojump_clock: MockC
     assert events[-1].lost == journal.lost
 
 
+async def test_a_gap_is_told_before_the_end(autojump_clock: MockClock) -> None:
+    """What is missing when the journal ends has its row, and nothing follows the end."""
+    for everything_lost in (False, True):
+        disk = Disk(full=NO_SPACE)
+        async with kept(disk) as (journal, _):
+            await trio.sleep(1.5)
+            assert journal.failing is not None
+            disk.full = None
+            if everything_lost:
+                await trio.sleep(5.0)
+                journal.note(moved(9, LIFE[1]))  # of a command that is not in the journal
+        kinds = [row.kind for _, row in disk.rows]
+        gaps = 2 if everything_lost else 1
+        assert kinds == [RowKind.BEGUN, *[RowKind.GAP] * gaps, RowKind.ENDED]
+
+
 @define(eq=False)
 class HungDisk(Disk):
     """A store that hangs until it is let go."""

@@ -127,6 +127,10 @@ TAMPERED = [
     ("UPDATE batches SET last = 6 WHERE number = 2", "batch 2 (rows 5-6) was changed"),
     ("UPDATE journal SET run = 'run-2'", "batch 1 does not follow"),
     ("DELETE FROM batches WHERE number = 4", "1 rows are in no batch"),
+    ("UPDATE batches SET last = 99 WHERE number = 4", "batch 4 is said to end with row 99"),
+    ("UPDATE entries SET text = x'ff' WHERE number = 6", "batch 2 holds what no journal does"),
+    ("DROP VIEW log; CREATE VIEW log AS SELECT 'all fine'", "the view 'log' is not as"),
+    ("CREATE TRIGGER t AFTER DELETE ON entries BEGIN SELECT 1; END", "the trigger 't' is not as"),
 ]
 
 
@@ -169,6 +173,87 @@ def test_a_sound_chain_may_tell_nonsense(tmp_path: Path) -> None:
         "row 14: command 8 began as FAILED",
         "command 9 never ended",
     ]
+
+
+FORGED = [
+    [evolve(ended(), kind=RowKind.EVENT, command="tripped")],
+    [evolve(ended(), kind=RowKind.EVENT, command="tripped"), ended()],
+    [*(row(77, state) for state in LIFE), ended()],
+    [ended()],
+]
+
+
+@pytest.mark.parametrize("rows", FORGED)
+def test_nothing_follows_the_end(tmp_path: Path, rows: list[JournalRow]) -> None:
+    """Rows behind the end show, however well they are sealed, with and without a kept end."""
+    path = tmp_path / "journal.sqlite"
+    file = write(path)
+    anchor = file.chain.batches, file.chain.seal.hex()
+    with pytest.raises(JournalError, match="was ended"):
+        file.append(rows, durable=False)
+    forger = JournalFile(path, tree="cell", run="run-1")
+    forger.chain = evolve(file.chain)
+    with closing(forger):
+        forger.append(rows, durable=False)
+    assert check_journal(path).broken == "row 14 follows the end of the journal"
+    broken = check_journal(path, anchor=anchor).broken
+    assert broken == "batch 5 was added: the journal was closed with batch 4"
+    with pytest.raises(JournalError, match="row 14 follows the end"):
+        finish_journal(path, by="run-2", utc_ms=77, mono_ns=66)
+
+
+def test_a_gap_told_behind_the_end(tmp_path: Path) -> None:
+    """Journals were once ended before the gap of a disk that came back last: they are sound."""
+    path = tmp_path / "journal.sqlite"
+    file = write(path)
+    late = JournalFile(path, tree="cell", run="run-1")
+    late.chain = evolve(file.chain)
+    with closing(late):
+        late.append([evolve(ended(), kind=RowKind.GAP)], durable=False)
+    report = check_journal(path, anchor=(5, late.chain.seal.hex()))
+    assert (report.sound, report.ended) == (True, True)
+    assert finish_journal(path, by="run-2", utc_ms=77, mono_ns=66) is None
+
+
+def test_a_closed_journal_has_an_end(tmp_path: Path) -> None:
+    """One whose end is kept elsewhere ends with the row that says so."""
+    path = tmp_path / "journal.sqlite"
+    file = write(path, close=False)
+    file.close()
+    anchor = file.chain.batches, file.chain.seal.hex()
+    assert check_journal(path, anchor=anchor).broken == "it has no end, though it was closed"
+    assert check_journal(path, anchor=anchor, unended=True).sound
+    assert check_journal(path, anchor=(2, "00"), unended=True).sound is False
+
+
+HEADINGS = [
+    ("UPDATE journal SET format = 99", "is a journal of format 99; format 1 is read here"),
+    ("INSERT INTO journal VALUES (1, 'x', 'y')", "says more than once"),
+    ("DELETE FROM journal", "does not say which tree and run it is of"),
+    ("UPDATE journal SET tree = x'ff'", "says more than once, or garbled"),
+]
+
+
+@pytest.mark.parametrize(("statement", "expected"), HEADINGS)
+def test_a_heading_that_means_nothing(tmp_path: Path, statement: str, expected: str) -> None:
+    """What is no journal of this format is refused in words for people."""
+    path = tmp_path / "journal.sqlite"
+    write(path, close=False).close()
+    alter(path, statement)
+    with pytest.raises(JournalError, match=expected):
+        check_journal(path)
+    with pytest.raises(JournalError, match=expected):
+        finish_journal(path, by="run-2", utc_ms=77, mono_ns=66)
+
+
+def test_a_seal_that_is_none(tmp_path: Path) -> None:
+    """A value of another kind is told in words for people, not in those of the language."""
+    path = tmp_path / "journal.sqlite"
+    write(path, close=False).close()
+    alter(path, "UPDATE batches SET seal = 'x' WHERE number = 3")
+    assert check_journal(path).broken is not None
+    with pytest.raises(JournalError, match="it holds a value of a kind that none has"):
+        finish_journal(path, by="run-2", utc_ms=77, mono_ns=66)
 
 
 def killed(path: Path) -> None:
