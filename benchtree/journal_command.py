@@ -308,8 +308,7 @@ def _verify(path: Path, *, as_json: bool) -> int:
     info = read_run(path.parent)
     kept = info.metadata.get("journal")
     anchor = _anchor(kept)
-    unended = isinstance(kept, dict) and "unwritten" in kept
-    report = check_journal(path, anchor=anchor, unended=unended)
+    report = check_journal(path, anchor=anchor, unended=_unended(kept))
     if report.broken is None:
         report = evolve(report, broken=_unkept(info, report, anchor))
     if as_json:
@@ -341,6 +340,15 @@ def _anchor(kept: Any) -> tuple[int, str] | None:
             return batches, seal
         case _:
             raise JournalError(f"the run's metadata does not say where its journal ends: {kept!r}")
+
+
+def _unended(kept: Any) -> bool:
+    """Return whether the run says that the end of its journal could not be written."""
+    match kept:
+        case {"unwritten": int()}:
+            return True
+        case _:
+            return False
 
 
 def _write_report(path: Path, report: JournalReport) -> None:

@@ -82,7 +82,7 @@ def check_journal(
         tree, run = heading(path, database)
         chain = Chain(first_seal(tree, run))
         broken = _altered_part(database)
-        batches = iter(()) if broken is not None else _batches(database)
+        batches: Iterator[tuple[Batch, int]] = _batches(database) if broken is None else iter(())
         for batch, last in batches:
             broken = (
                 chain.check(batch)

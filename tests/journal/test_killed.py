@@ -27,7 +27,7 @@ from .valve import executed, voltages
 ROOT = Path(__file__).resolve().parents[2]
 BUSES = 4
 
-SLOW_S = 0.03
+SLOW_S = 0.3
 """How long the disk takes for a batch: a hazard that does not wait for it is sent long before."""
 
 
@@ -87,7 +87,7 @@ def check(folder: Path, after_s: float, slow_s: float = 0.0) -> tuple[float, flo
     # The journal was hardly behind, on a machine that has other things to do.
     (newest,) = [row for _, row in read_entries(path, "number = ?", (report.rows,))]
     behind_s = (last_ns - newest.mono_ns) / 1e9
-    assert behind_s < 1.0
+    assert behind_s < 1.0 + 2 * slow_s
 
     # Nothing hazardous was carried out that is not in the journal.
     queued = [
