@@ -45,6 +45,11 @@ _REFUSED: Final = "refused"
 _HEADING: Final = (
     f"{'time (UTC)':24} {'number':>7} {'instrument':14} {'command':22} {'state':13} {'caller':20}"
 )
+_OPEN_BECAUSE: Final = {
+    RunState.RUNNING: "it is being written",
+    RunState.FINISHED: "its end could not be written",
+    RunState.KILLED: "its process was killed; the next run closes it",
+}
 _STYLES: Final = {
     CommandState.COMPLETED: "green",
     CommandState.FAILED: "red",
@@ -375,13 +380,7 @@ def _tell_report(path: Path, report: JournalReport, info: RunInfo, *, anchored: 
     if report.broken is not None:
         return
     if not report.ended:
-        match info.state:
-            case RunState.RUNNING:
-                why = "it is being written"
-            case RunState.FINISHED:
-                why = "its end could not be written"
-            case RunState.KILLED:
-                why = "its process was killed; the next run closes it"
+        why = _OPEN_BECAUSE[info.state]
         sys.stdout.write(f"{len(report.open)} commands are open: {why}\n")
     if not anchored:
         sys.stdout.write("nothing keeps where it ends: rows cut off its end would not show\n")
