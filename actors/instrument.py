@@ -401,14 +401,13 @@ class Instrument(ABC):
         room in the instrument's lane unless `wait` is False, never for the device. It is
         sent once the commands of `after`, of whatever instruments, have completed; it fails
         when one of them does. The
-        caller's scope is the command's deadline. An emergency needs no confirmation, and
-        trips the instrument.
+        caller's scope is the command's deadline. An emergency trips the instrument; one
+        that can do harm needs its confirmation like any other.
 
         Raises:
             RefusedError: It was not accepted: the value or confirmation is wrong
                 (validation), the instrument is away (breaker), tripped, full or stopped.
         """
-        confirm = confirm or priority is Priority.EMERGENCY
         urgent = priority is Priority.EMERGENCY
         plan = self.plan(directive, instance=instance, confirm=confirm, whatever=urgent)
         return await self.bus.submit(self, plan, priority=priority, wait=wait, after=after)
@@ -448,7 +447,6 @@ class Instrument(ABC):
             RefusedError: It was not accepted.
             CommandError: It was, and failed.
         """
-        confirm = confirm or priority is Priority.EMERGENCY
         urgent = priority is Priority.EMERGENCY
         plan = self.plan(directive, instance=instance, confirm=confirm, whatever=urgent)
         return await self.ask_plan(plan, priority=priority)
@@ -508,6 +506,17 @@ class Instrument(ABC):
     def _plan(
         self, directive: Directive[Any], instance: int, *, confirm: bool, whatever: bool
     ) -> Plan[Any]:
+        # What a type checker would tell is told to who has none.
+        given: object = directive
+        if not isinstance(given, (Parameter, Assignment, Action)):
+            declared = f"{type(self).__name__}.{next(iter(self.parameters), 'voltage')}"
+            raise RefusedError(
+                f"{given!r} is no directive; it takes what a driver declares, such as {declared} "
+                f"to read it or {declared}.to(value) to write it",
+                cause=Cause.VALIDATION,
+                instrument=self.name,
+                command="submit",
+            )
         match directive:
             case Parameter():
                 self._check_own(directive)
@@ -519,6 +528,8 @@ class Instrument(ABC):
                 target = with_instance(setting.name, instance)
                 command = f"{target}.set"
                 limits = self.limits_of(setting)
+                value = limits.plain(value)
+                directive = setting.to(value, instance=instance)
                 check(limits, value, instrument=self.name, command=command, confirm=confirm)
                 harmless = callable(limits.hazardous) and not limits.is_hazardous(value)
                 if setting.requires and not (whatever or harmless):
@@ -603,9 +614,10 @@ class Instrument(ABC):
 
     def _check_instance(self, parameter: Parameter[Any], instance: int) -> None:
         count = self.instances_of(parameter)
-        if not 1 <= instance <= count:
+        whole: object = instance
+        if not isinstance(whole, int) or isinstance(whole, bool) or not 1 <= whole <= count:
             raise RefusedError(
-                f"there is no instance {instance} of it; there "
+                f"there is no instance {instance!r} of it; there "
                 + ("is only 1" if count == 1 else f"are 1 to {count}"),
                 cause=Cause.VALIDATION,
                 instrument=self.name,

@@ -117,6 +117,7 @@ class Intake:
             caller = trio.lowlevel.current_task().name
         hold = carried(device.name)
         try:
+            _check_order(device, plan, priority, after)
             member = self.admit(device, plan, priority, wait=wait, hold=hold)
             if after:
                 self._predecessors.check(device, plan, priority, after)
@@ -192,11 +193,7 @@ class Intake:
             member = self.admit(device, plan, command.priority, wait=wait, hold=command.lease)
             await self._put(device, member, ticket, wait=wait)
         except BaseException as why:
-            refused = why if isinstance(why, RefusedError) else None
-            error = ticket.error(
-                Cause.WITHDRAWN if refused is None else refused.cause,
-                "its caller was cancelled" if refused is None else refused.reason,
-            )
+            error = ticket.error(*_why_not_entered(why))
             failed = self.records.move_of(ticket, Outcome(error=error))
             ledger.strike(evolve(failed, state=CommandState.FAILED))
             raise
@@ -404,6 +401,37 @@ class Intake:
 
     def _expire(self, ticket: Ticket[Any]) -> None:
         self.take_back(ticket, Cause.EXPIRED, "its deadline passed in the queue")
+
+
+def _check_order(device: Device, plan: Plan[object], priority: object, after: object) -> None:
+    """Refuse what says in no way when it is to be sent."""
+    problem = None
+    if not isinstance(priority, Priority):
+        known = ", ".join(f"Priority.{each.name}" for each in Priority)
+        problem = f"priority is {priority!r}; it is one of {known}"
+    elif isinstance(after, Ticket):
+        problem = f"after is {after!r}; it is a list of tickets: after=[ticket]"
+    elif after and not _are_tickets(after):
+        problem = f"after is {after!r}; it is a list of tickets, as `submit` returns them"
+    if problem is not None:
+        raise RefusedError(
+            problem, cause=Cause.VALIDATION, instrument=device.name, command=plan.name
+        )
+
+
+def _are_tickets(given: Any) -> bool:
+    return isinstance(given, Sequence) and all(isinstance(each, Ticket) for each in given)
+
+
+def _why_not_entered(why: BaseException) -> tuple[Cause, str]:
+    """Return what kept a command from its lane, in the journal's words."""
+    match why:
+        case RefusedError():
+            return why.cause, why.reason
+        case trio.Cancelled():
+            return Cause.WITHDRAWN, "its caller was cancelled"
+        case _:
+            return Cause.CRASHED, f"accepting it failed: {why!r}"
 
 
 def _busy(engagement: Engagement) -> str:

@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import math
+from bisect import insort_right
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum, auto
 from itertools import count
@@ -182,9 +183,8 @@ class LeaseBook:
             grace_s=grace_s,
             reads=reads,
         )
-        self._waiting.append(hold)
-        # Stable: equals stay in the order of arrival.
-        self._waiting.sort(key=lambda each: -each.priority)
+        # Equals stay in the order of arrival.
+        insort_right(self._waiting, hold, key=lambda each: -each.priority)
         return hold
 
     def grant(self, now_s: float) -> Sequence[Hold]:

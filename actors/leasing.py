@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import trio
 from attrs import define, field
@@ -139,6 +139,10 @@ def carried(instrument: str) -> Hold | None:
     return None
 
 
+def _is_time(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and value >= 0.0
+
+
 @define(eq=False)
 class _Holder:
     """One who holds a lease, or waits for it."""
@@ -176,6 +180,40 @@ class Leases:
         self._lose(self._holders[hold], reason, expired=False)
         self._holders[hold].changed.set()
         return True
+
+    @staticmethod
+    def check_terms(
+        patterns: Collection[object],
+        *,
+        owner: object,
+        ttl_s: object,
+        priority: object,
+        grace_s: object,
+        reads: object,
+    ) -> None:
+        """Check what a lease is asked for with.
+
+        Raises:
+            ValueError: Something of it is wrong; it is named, with what would be right.
+        """
+        if not patterns:
+            raise ValueError("a lease is on at least one instrument")
+        named = next((each for each in patterns if not isinstance(each, str)), None)
+        if named is not None:
+            raise ValueError(
+                f"{named!r} is no name; a lease takes names or patterns, such as 'psu'"
+            )
+        if not isinstance(owner, str) or not owner:
+            raise ValueError(f"owner is {owner!r}; it says in words whose the lease is")
+        if not _is_time(ttl_s) or not ttl_s:
+            raise ValueError(f"ttl_s is {ttl_s!r}; it is a time in seconds, above 0")
+        if not _is_time(grace_s):
+            raise ValueError(f"grace_s is {grace_s!r}; it is a time in seconds, 0 or more")
+        whole = isinstance(priority, int) and not isinstance(priority, bool)
+        if not whole:
+            raise ValueError(f"priority is {priority!r}; it is an integer, a higher one goes first")
+        if reads not in get_args(Reads):
+            raise ValueError(f"reads is {reads!r}; it is 'shared' or 'exclusive'")
 
     @asynccontextmanager
     async def hold(

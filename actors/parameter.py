@@ -7,7 +7,7 @@ attribute is bound to it: `psu.voltage.set(5.0)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Never, Protocol, TypeVar, overload
 
 from .command import Priority
 from .operation import Acknowledge
@@ -28,6 +28,11 @@ class Caller(Protocol):
 
     The types of values are those of the declarations, which bound parameters restore.
     """
+
+    @property
+    def name(self) -> str:
+        """Its name in the tree."""
+        ...
 
     async def ask(
         self,
@@ -131,6 +136,15 @@ class Reading(Parameter[T]):
         """Return the declaration from the driver, the bound reading from an instrument."""
         return self if instrument is None else BoundReading(instrument, self)
 
+    def __set__(self, instrument: Caller, value: Never) -> None:
+        """Refuse to be replaced.
+
+        Raises:
+            AttributeError: Always.
+        """
+        here = f"{instrument.name}.{self.name}"
+        raise AttributeError(f"{here} is only read, with `await {here}.get()`")
+
 
 class Setting(Parameter[T]):
     """A value that is written and read back.
@@ -203,6 +217,15 @@ class Setting(Parameter[T]):
         """Return the declaration from the driver, the bound setting from an instrument."""
         return self if instrument is None else BoundSetting(instrument, self)
 
+    def __set__(self, instrument: Caller, value: Never) -> None:
+        """Refuse to be replaced: nothing would be sent.
+
+        Raises:
+            AttributeError: Always.
+        """
+        here = f"{instrument.name}.{self.name}"
+        raise AttributeError(f"{here}: write it with `await {here}.set({value!r})`")
+
     def is_set(self) -> Requirement:
         """Return the requirement that it was set, to whatever value."""
         return Requirement(self, lambda _: True, "be set")
@@ -256,6 +279,10 @@ class Action:
         """Take the attribute's name."""
         self.name = name
 
+    def __repr__(self) -> str:
+        """Return the kind, the name and the header."""
+        return f"<{type(self).__name__} {self.name} {self.header!r}>"
+
     @overload
     def __get__(self, instrument: None, owner: type) -> Action: ...
     @overload
@@ -263,6 +290,15 @@ class Action:
     def __get__(self, instrument: Caller | None, owner: type) -> Action | BoundAction:
         """Return the declaration from the driver, the bound action from an instrument."""
         return self if instrument is None else BoundAction(instrument, self)
+
+    def __set__(self, instrument: Caller, value: Never) -> None:
+        """Refuse to be replaced.
+
+        Raises:
+            AttributeError: Always.
+        """
+        here = f"{instrument.name}.{self.name}"
+        raise AttributeError(f"{here} is an action: `await {here}()`")
 
 
 class Operation(Action):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from attrs import frozen
 
@@ -12,6 +12,8 @@ from .errors import RefusedError
 from .faults import Cause
 
 T = TypeVar("T")
+
+_LONGEST: Final = 60
 
 
 @frozen
@@ -40,19 +42,28 @@ class Limits(Generic[T]):
             return self.hazardous
         return bool(self.hazardous(value))
 
+    @staticmethod
+    def plain(value: T) -> T:
+        """Return a number of numpy's as Python's own, and anything else as it is."""
+        item: Any = getattr(value, "item", None)
+        if callable(item) and getattr(value, "ndim", None) == 0:
+            own: T = item()
+            return own
+        return value
+
     def problem(self, value: object) -> str | None:
         """Return what is wrong with `value`, and what would be right; None if nothing."""
         if not self._has_type(value):
-            return f"{value!r} is {_with_article(type(value))}; it takes {self.describe()}"
+            return f"{_said(value)} is {_with_article(type(value))}; it takes {self.describe()}"
         if isinstance(value, float) and not math.isfinite(value):
             return f"{value!r} is not a finite number; it takes {self.describe()}"
         if self.choices and value not in self.choices:
-            return f"{value!r} is not among its values; it takes {self.describe()}"
+            return f"{_said(value)} is not among its values; it takes {self.describe()}"
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             below = self.low is not None and value < self.low
             above = self.high is not None and value > self.high
             if below or above:
-                given = f"{value!r}" + (f" {self.unit}" if self.unit else "")
+                given = _said(value) + (f" {self.unit}" if self.unit else "")
                 return f"{given} is out of range; it takes {self.describe()}"
         return None
 
@@ -138,6 +149,15 @@ def check(limits: Limits[T], value: T, *, instrument: str, command: str, confirm
         problem = f"{value!r} can do harm; pass confirm=True if it is meant"
     if problem is not None:
         raise RefusedError(problem, cause=Cause.VALIDATION, instrument=instrument, command=command)
+
+
+def _said(value: object) -> str:
+    """Return a value as one would write it, but not at any length."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "an integer of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _with_article(kind: type) -> str:

@@ -388,12 +388,11 @@ class Tree:
             LeaseLostError: At the end of the block: the lease ended before it.
             RefusedError: The task holds one on an instrument already (conflict), or
                 somebody does and `wait` is False (lease).
-            ValueError: A time is not above zero, or there is no name or no owner.
+            ValueError: One of the arguments is wrong; it is named with what would be right.
         """
-        if not patterns or not owner:
-            raise ValueError("a lease is on at least one instrument, and says whose it is")
-        if not (ttl_s > 0.0 and grace_s >= 0.0):
-            raise ValueError(f"ttl_s is {ttl_s:g}, grace_s is {grace_s:g}: both are times")
+        Leases.check_terms(
+            patterns, owner=owner, ttl_s=ttl_s, priority=priority, grace_s=grace_s, reads=reads
+        )
         names: dict[str, None] = {}
         for pattern in patterns:
             found = [name for name in self._instruments if fnmatchcase(name, pattern)]
@@ -445,7 +444,7 @@ class Tree:
     def _bus(self, name: str) -> Bus:
         bus = next((each for each in self._buses if each.name == name), None)
         if bus is None:
-            known = [*self._instruments, *(each.name for each in self._buses)]
+            known = dict.fromkeys([*self._instruments, *(each.name for each in self._buses)])
             raise KeyError(f"no instrument or bus is named {name!r}; there are: {', '.join(known)}")
         return bus
 

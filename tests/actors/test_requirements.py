@@ -65,8 +65,8 @@ async def test_the_interlock_says_no(autojump_clock: MockClock) -> None:
         assert await psu.tripped.get()
         await refusal(board, r"tripped must be False; it was True when last read")
         await psu.output.set(False)
-        with pytest.raises(CommandError):
-            await psu.output.set(True, priority=Priority.EMERGENCY)  # asked of the device alone
+        with pytest.raises(CommandError):  # asked of the device alone
+            await psu.output.set(True, confirm=True, priority=Priority.EMERGENCY)
 
 
 async def test_a_setting_that_will_not_do(autojump_clock: MockClock) -> None:

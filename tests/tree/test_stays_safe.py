@@ -37,11 +37,11 @@ async def test_a_tripped_instrument_that_was_away_is_driven_safe_again(
 async def test_an_emergency_that_switches_on_ends_in_the_safe_state(
     autojump_clock: MockClock,
 ) -> None:
-    """An emergency needs no confirmation, and leaves a tripped instrument safe."""
+    """Even a confirmed emergency leaves a tripped instrument safe."""
     async with open_tree(sim=True) as tree:
         psu = await tree.add("psu", PowerSupply, "tcp://192.0.2.1:5025")
         await psu.output.set(False, priority=Priority.EMERGENCY)
-        await psu.output.set(True, priority=Priority.EMERGENCY)
+        await psu.output.set(True, confirm=True, priority=Priority.EMERGENCY)
         await trio.sleep(1)
         model = tree.lines["psu"].model
         assert isinstance(model, PowerSupplyModel)
