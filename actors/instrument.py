@@ -506,13 +506,11 @@ class Instrument(ABC):
     def _plan(
         self, directive: Directive[Any], instance: int, *, confirm: bool, whatever: bool
     ) -> Plan[Any]:
-        # What a type checker would tell is told to who has none.
-        given: object = directive
-        if not isinstance(given, (Parameter, Assignment, Action)):
+        if not _is_directive(directive):
             declared = f"{type(self).__name__}.{next(iter(self.parameters), 'voltage')}"
             raise RefusedError(
-                f"{given!r} is no directive; it takes what a driver declares, such as {declared} "
-                f"to read it or {declared}.to(value) to write it",
+                f"{directive!r} is no directive; it takes what a driver declares, such as "
+                f"{declared} to read it or {declared}.to(value) to write it",
                 cause=Cause.VALIDATION,
                 instrument=self.name,
                 command="submit",
@@ -614,8 +612,7 @@ class Instrument(ABC):
 
     def _check_instance(self, parameter: Parameter[Any], instance: int) -> None:
         count = self.instances_of(parameter)
-        whole: object = instance
-        if not isinstance(whole, int) or isinstance(whole, bool) or not 1 <= whole <= count:
+        if not _is_whole(instance) or not 1 <= instance <= count:
             raise RefusedError(
                 f"there is no instance {instance!r} of it; there "
                 + ("is only 1" if count == 1 else f"are 1 to {count}"),
@@ -683,6 +680,17 @@ class Instrument(ABC):
                 self._plan(each, 1, confirm=True, whatever=True) for each in self.safe_state
             )
         return self._safe
+
+
+# What a type checker tells is told here to who has none.
+
+
+def _is_directive(given: object) -> bool:
+    return isinstance(given, (Parameter, Assignment, Action))
+
+
+def _is_whole(given: object) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool)
 
 
 def _expecting(exchange: Exchange, decode: Callable[[bytes], object]) -> Exchange:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import trio
 from attrs import evolve
@@ -419,8 +419,10 @@ def _check_order(device: Device, plan: Plan[object], priority: object, after: ob
         )
 
 
-def _are_tickets(given: Any) -> bool:
-    return isinstance(given, Sequence) and all(isinstance(each, Ticket) for each in given)
+def _are_tickets(given: object) -> bool:
+    if not isinstance(given, Sequence):
+        return False
+    return all(isinstance(each, Ticket) for each in cast("Sequence[object]", given))
 
 
 def _why_not_entered(why: BaseException) -> tuple[Cause, str]:

@@ -46,7 +46,7 @@ class Limits(Generic[T]):
     def plain(value: T) -> T:
         """Return a number of numpy's as Python's own, and anything else as it is."""
         item: Any = getattr(value, "item", None)
-        if callable(item) and getattr(value, "ndim", None) == 0:
+        if item is not None and getattr(value, "ndim", None) == 0:
             own: T = item()
             return own
         return value
