@@ -63,6 +63,9 @@ PLANNED_CRASH: Final = "a planned crash"
 URGENT_S: Final = 15.0
 """How long an emergency may go without an outcome: the cut, getting into step, identifying."""
 
+LOST_KEPT: Final = 64
+"""So many lost leases are remembered: what was accepted under an older one is long over."""
+
 ONE_OUTCOME: Final = "exactly one outcome per accepted command"
 PROMPT: Final = "outcomes are prompt"
 TABLE: Final = "states move along the table"
@@ -243,7 +246,7 @@ class Invariants:
         # Commands that must be over as soon as time moves on, by whose and why.
         self._overdue: dict[tuple[str, str], list[int]] = {}
         self._now_s = 0.0
-        self._lost: set[int] = set()
+        self._lost: deque[int] = deque(maxlen=LOST_KEPT)
         # What has to be tripped as soon as time moves on, and for which lost lease.
         self._to_trip: dict[str, int] = {}
 
@@ -657,7 +660,7 @@ class Invariants:
                 place.lease = event.token
 
     def _lose(self, event: LeaseExpired | LeaseRevoked) -> None:
-        self._lost.add(event.token)
+        self._lost.append(event.token)
         for name in event.instruments:
             place = self._places.get(name)
             if place is None:

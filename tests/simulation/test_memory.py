@@ -37,8 +37,8 @@ SMALL = evolve(
 CALM_S = 300.0
 """How long before each measurement nothing goes wrong any more, in simulated seconds."""
 
-LOOKS = 20
-"""How often each quarter is measured at its end, 7 s apart: the least of each count is taken."""
+LOOKS, LOOK_S = 20, 7.0
+"""How often each quarter is measured at its end, and how far apart: the least of each counts."""
 
 
 @frozen
@@ -100,7 +100,7 @@ def run_quarters(hours: float, spec: TreeSpec) -> list[Use]:
                 for line in bench.lines.values():
                     line.requests.clear()
                 looks.append(measure())
-                await trio.sleep(7.0)
+                await trio.sleep(LOOK_S)
             # What is in hand at the moment comes and goes; what was left behind is in each.
             seen.append(Use(*(min(each) for each in zip(*map(astuple, looks), strict=True))))
 
@@ -108,7 +108,7 @@ def run_quarters(hours: float, spec: TreeSpec) -> list[Use]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look, bench)
             # Past the last measurement, so that all four see users at work.
-            await Exercise(bench, 4 * quarter_s + 300.0, abrupt=True).run()
+            await Exercise(bench, 4 * (quarter_s + LOOKS * LOOK_S) + 300.0, abrupt=True).run()
             nursery.cancel_scope.cancel()
 
     # Without a limit: Trio forgets scopes that were left early only when their time has come.
