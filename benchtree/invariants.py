@@ -64,7 +64,7 @@ URGENT_S: Final = 15.0
 """How long an emergency may go without an outcome: the cut, getting into step, identifying."""
 
 LOST_KEPT: Final = 64
-"""So many lost leases are remembered: what was accepted under an older one is long over."""
+"""Beyond so many, the older lost leases are forgotten: what was accepted under them is over."""
 
 ONE_OUTCOME: Final = "exactly one outcome per accepted command"
 PROMPT: Final = "outcomes are prompt"
@@ -246,7 +246,7 @@ class Invariants:
         # Commands that must be over as soon as time moves on, by whose and why.
         self._overdue: dict[tuple[str, str], list[int]] = {}
         self._now_s = 0.0
-        self._lost: deque[int] = deque(maxlen=LOST_KEPT)
+        self._lost: set[int] = set()
         # What has to be tripped as soon as time moves on, and for which lost lease.
         self._to_trip: dict[str, int] = {}
 
@@ -660,7 +660,12 @@ class Invariants:
                 place.lease = event.token
 
     def _lose(self, event: LeaseExpired | LeaseRevoked) -> None:
-        self._lost.append(event.token)
+        self._lost.add(event.token)
+        if len(self._lost) > LOST_KEPT:
+            # Tokens rise: the highest are the latest.
+            held = {place.lease for place in self._places.values()}
+            latest = sorted(self._lost)[-LOST_KEPT // 2 :]
+            self._lost = (self._lost & held) | set(latest)
         for name in event.instruments:
             place = self._places.get(name)
             if place is None:
