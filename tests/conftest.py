@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import HealthCheck, settings
 
 from benchtree.loop_watch import LONGEST_S, LoopWatch
 
@@ -20,11 +19,6 @@ REASONS = {
     "hardware": "need a real instrument; select them with `pytest -m hardware`",
 }
 
-# How quickly examples are drawn says something of the machine, and nothing of benchtree.
-settings.register_profile(
-    "any machine", suppress_health_check=[HealthCheck.too_slow], deadline=None
-)
-settings.load_profile("any machine")
 
 SHOWN = 3
 """How many of the slowest steps of the event loop a report names."""
