@@ -7,7 +7,7 @@ from attrs import evolve
 
 from actors import CommandError, Intensity, Strategy
 from actors.instruments.scpi import Multimeter, PowerSupply, TemperatureController
-from benchtree.exercise import PAUSE_S, Exercise
+from benchtree.exercise import Exercise
 from benchtree.faultplan import LEVELS, FaultKind, FaultPlan, FaultRate
 from benchtree.simulate import Bench, Report, simulate
 from benchtree.spec import (
@@ -93,13 +93,11 @@ def heavy(seed: int, duration_s: float) -> FaultPlan:
     return FaultPlan.seeded(seed, SPEC, duration_s=duration_s, rates=LEVELS["heavy"])
 
 
-def run_seed(
-    seed: int, duration_s: float, *, abrupt: bool = False, pause_s: float = PAUSE_S
-) -> Report:
+def run_seed(seed: int, duration_s: float, *, abrupt: bool = False) -> Report:
     """Simulate the bench under heavy faults."""
 
     async def main(bench: Bench) -> None:
-        await Exercise(bench, duration_s, abrupt=abrupt, pause_s=pause_s).run()
+        await Exercise(bench, duration_s, abrupt=abrupt).run()
 
     return simulate(seed, main, bench=SPEC, faults=heavy(seed, duration_s))
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from attrs import evolve, frozen
 
-from benchtree.exercise import PAUSE_S
 from benchtree.faultplan import LEVELS, FaultPlan
 from benchtree.seeds import run_seeds
 from benchtree.simulate import TRACE_KEPT
@@ -24,26 +23,15 @@ HOUR_S = 3600.0
 SEEDS = 200
 WITHIN_S = 300.0
 
-UNHURRIED_S = 5.0
-"""How long users think in the many short seeds: most of what goes on is the recording."""
-
 SHOWN = 5
-
-
-@frozen
-class Job:
-    """What to simulate, as it travels to a process."""
-
-    duration_s: float
-    pause_s: float
 
 
 @frozen
 class Told:
     """What one seed came to, as it travels back."""
 
-    job: Job
     seed: int
+    duration_s: float
     simulated_s: float
     violations: tuple[str, ...]
     last: tuple[str, ...]
@@ -51,12 +39,12 @@ class Told:
     faults: Counter[str]
 
 
-def tell(job: Job, seed: int) -> Told:
+def tell(duration_s: float, seed: int) -> Told:
     """Simulate one seed; every fourth one ends amid work."""
-    report = run_seed(seed, job.duration_s, abrupt=seed % 4 == 3, pause_s=job.pause_s)
+    report = run_seed(seed, duration_s, abrupt=seed % 4 == 3)
     return Told(
-        job,
         seed,
+        duration_s,
         report.simulated_s,
         tuple(str(each) for each in report.violations),
         tuple(report.last),
@@ -67,16 +55,14 @@ def tell(job: Job, seed: int) -> Told:
 
 def complain(told: Told, folder: Path) -> str:
     """Return all that is needed to see a violation again; its plan is written to a file."""
-    seed, duration_s = told.seed, told.job.duration_s
+    seed, duration_s = told.seed, told.duration_s
     plan = folder / f"seed-{seed}.toml"
     plan.write_text(heavy(seed, duration_s).to_toml(), encoding="utf-8")
-    abrupt, pause_s = seed % 4 == 3, told.job.pause_s
-    replay = f"run_seed({seed}, {duration_s}, abrupt={abrupt}, pause_s={pause_s})"
     lines = [
         *told.violations[:SHOWN],
         f"seed {seed}, planned faults in {plan}, the last of its trace:",
         *told.last,
-        f"replay it with: {replay}",
+        f"replay it with: run_seed({seed}, {duration_s}, abrupt={seed % 4 == 3})",
     ]
     return "\n".join(lines)
 
@@ -86,13 +72,11 @@ def check_seeds(
     duration_s: float,
     note: Callable[[str, object], None],
     folder: Path,
-    *,
-    pause_s: float = PAUSE_S,
 ) -> float:
     """Simulate seeds on all processors and expect no violation; return how long it took."""
     began_s = time.perf_counter()
     told: list[Told] = []
-    for each in run_seeds(partial(tell, Job(duration_s, pause_s)), seeds):
+    for each in run_seeds(partial(tell, duration_s), seeds):
         if each.violations:
             pytest.fail(complain(each, folder), pytrace=False)
         told.append(each)
@@ -125,13 +109,13 @@ def test_what_a_seed_raises_comes_out() -> None:
 
 def test_violation_comes_back_whole(tmp_path: Path) -> None:
     """A violated invariant of one of many seeds is told with its seed, plan and trace."""
-    told = tell(Job(20.0, PAUSE_S), 3)
+    told = tell(20.0, 3)
     said = complain(evolve(told, violations=("1.0 s: mine: wrong",)), tmp_path).splitlines()
     plan = tmp_path / "seed-3.toml"
     assert said[0] == "1.0 s: mine: wrong"
     assert said[1] == f"seed 3, planned faults in {plan}, the last of its trace:"
     assert len(said[2:-1]) == TRACE_KEPT
-    assert said[-1] == "replay it with: run_seed(3, 20.0, abrupt=True, pause_s=2.0)"
+    assert said[-1] == "replay it with: run_seed(3, 20.0, abrupt=True)"
     assert FaultPlan.load(plan) == heavy(3, 20.0)
 
 
@@ -148,8 +132,7 @@ def test_ten_seeds(record_property: Callable[[str, object], None]) -> None:
 @pytest.mark.timeout(900)
 def test_two_hundred_seeds(record_property: Callable[[str, object], None], tmp_path: Path) -> None:
     """200 seeds of ten minutes, in under five minutes on two cores."""
-    took_s = check_seeds(range(SEEDS), MINUTES_10_S, record_property, tmp_path, pause_s=UNHURRIED_S)
-    assert took_s < WITHIN_S
+    assert check_seeds(range(SEEDS), MINUTES_10_S, record_property, tmp_path) < WITHIN_S
 
 
 @pytest.mark.soak
