@@ -40,6 +40,7 @@ from transports import (
     Resync,
     SimLine,
     StreamTransport,
+    TimedStream,
     Transport,
     Waiting,
     await_port,
@@ -69,7 +70,7 @@ class Stage(Protocol):
         """Return the line that stands in for a bus."""
         ...
 
-    def wrap(self, bus: str, stream: ByteStream) -> ByteStream:
+    def wrap(self, bus: str, stream: TimedStream) -> TimedStream:
         """Return what the bus's transport uses in place of a new connection."""
         ...
 

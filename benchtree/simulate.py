@@ -28,11 +28,11 @@ from attrs import define, evolve, field, frozen
 from actors import Chain, CommandMoved, CommandState, Event, Instrument, Parameter, first_seal
 from recorder import AcquisitionSummary, Counts, Journal, SampleSink, keep_journal
 from transports import (
-    ByteStream,
     DeviceModel,
     LineState,
     MultiplexedSim,
     SimLine,
+    TimedStream,
     install_clock,
 )
 
@@ -223,7 +223,7 @@ class Bench:
         line = self._lines[bus] = WitnessedLine(model, partial(self._witness, bus))
         return line
 
-    def wrap(self, bus: str, stream: ByteStream) -> ByteStream:
+    def wrap(self, bus: str, stream: TimedStream) -> TimedStream:
         """Return a connection over which planned crashes happen."""
         self._connections += 1
         return FragileStream(stream, self._lines[bus], self._count_closed)

@@ -13,7 +13,6 @@ from attrs import define, field
 from actors import Chain, JournalRow, Sample
 from recorder import GATHER_S, RETRY_S, SampleSink
 from transports import (
-    ByteStream,
     DeviceModel,
     Exchange,
     LineCounters,
@@ -21,6 +20,7 @@ from transports import (
     Reply,
     SimLine,
     SimReply,
+    TimedStream,
     VirtualClock,
 )
 
@@ -159,7 +159,7 @@ class WitnessedLine(SimLine):
 class FragileStream:
     """A connection over which its actor crashes when its line says so."""
 
-    _stream: ByteStream
+    _stream: TimedStream
     _line: WitnessedLine
     _on_close: Callable[[], None]
     _closed: bool = False
@@ -182,9 +182,14 @@ class FragileStream:
     async def wait_readable(self) -> None:
         """Wait until bytes have arrived, or crash."""
         await self._stream.wait_readable()
-        if self._line.crash_waiting:
-            self._line.crash_waiting -= 1
-            raise RuntimeError(PLANNED_CRASH)
+        self._crash_waiting()
+
+    async def wait_readable_until(self, when_s: float) -> bool:
+        """Wait until bytes have arrived, or crash; give up when it is `when_s`."""
+        over = await self._stream.wait_readable_until(when_s)
+        if over:
+            self._crash_waiting()
+        return over
 
     def flush_input(self) -> None:
         """Discard unread input."""
@@ -204,6 +209,11 @@ class FragileStream:
             self._closed = True
             self._on_close()
         await self._stream.aclose()
+
+    def _crash_waiting(self) -> None:
+        if self._line.crash_waiting:
+            self._line.crash_waiting -= 1
+            raise RuntimeError(PLANNED_CRASH)
 
 
 class FragileBoard(MultiplexedSim):

@@ -67,7 +67,7 @@ from .sim import (
     serve_pty,
     serve_tcp,
 )
-from .stream import ByteStream, StreamTransport
+from .stream import ByteStream, StreamTransport, TimedStream
 from .tcp import connect_tcp
 from .threaded_serial import READ_WITHIN_S, ThreadedSerialStream
 from .timer import Timer, make_timer
@@ -146,6 +146,7 @@ __all__ = [
     "StreamTransport",
     "SystemClock",
     "ThreadedSerialStream",
+    "TimedStream",
     "Timer",
     "Transport",
     "TransportError",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import trio
 
@@ -91,6 +91,18 @@ class ByteStream(Protocol):
         ...
 
 
+@runtime_checkable
+class TimedStream(ByteStream, Protocol):
+    """A stream that ends a wait in time by itself: nobody has to cancel it.
+
+    A simulated one knows what is on the way, and so whether the wait would be too long.
+    """
+
+    async def wait_readable_until(self, when_s: float) -> bool:
+        """Wait like `wait_readable`, but not beyond Trio's `when_s`; return whether that did."""
+        ...
+
+
 class StreamTransport:
     """A line over a `ByteStream`.
 
@@ -130,6 +142,8 @@ class StreamTransport:
         self._state = LineState.CLOSED
         # Open exactly when the state is not CLOSED.
         self._stream: ByteStream | None = None
+        # The same stream, where it ends its waits by itself.
+        self._timed: TimedStream | None = None
         # The exchanges whose replies may still arrive; non-empty exactly when STALE.
         self._owed: list[Exchange] = []
         # Set while a stale line is closed only to be opened again.
@@ -203,6 +217,7 @@ class StreamTransport:
         self._framer.clear()
         self._clock = current_clock()
         self._stream = stream
+        self._timed = stream if isinstance(stream, TimedStream) else None
         self._state = advance(self._state, LineEvent.OPENED)
         self._quiet_since_s = float("-inf")
         self._counters.opened += 1
@@ -306,7 +321,7 @@ class StreamTransport:
 
     async def aclose(self) -> None:
         """Close the line; what was owed on it is forgotten."""
-        stream, self._stream = self._stream, None
+        stream, self._stream, self._timed = self._stream, None, None
         self._state = advance(self._state, LineEvent.CLOSE)
         self._owed.clear()
         self._framer.clear()
@@ -382,9 +397,7 @@ class StreamTransport:
             # Others get their turn, but what is sent is sent: no cancellation here.
             await trio.lowlevel.cancel_shielded_checkpoint()
             return b""
-        frame: bytes | None = None
-        with trio.CancelScope(deadline=sent_s + exchange.reply_within_s):
-            frame = await self._next_frame(stream)
+        frame = await self._next_frame_until(stream, sent_s + exchange.reply_within_s)
         if frame is None:
             heard = self._heard
             reason = "no whole reply" if heard else "no reply"
@@ -421,12 +434,27 @@ class StreamTransport:
         return b"\n".join(frames)
 
     async def _next_frame(self, stream: ByteStream) -> bytes:
-        framer = self._framer
-        while (frame := framer.next_frame()) is None:
+        while (frame := self._framer.next_frame()) is None:
             await stream.wait_readable()
-            self._heard = stream.read_nowait()
-            framer.feed(self._heard)
+            self._take_in(stream)
         return frame
+
+    async def _next_frame_until(self, stream: ByteStream, when_s: float) -> bytes | None:
+        """Return the next frame, or None where it is not whole by then."""
+        timed = self._timed
+        if timed is None:
+            with trio.CancelScope(deadline=when_s):
+                return await self._next_frame(stream)
+            return None
+        while (frame := self._framer.next_frame()) is None:
+            if not await timed.wait_readable_until(when_s):
+                return None
+            self._take_in(timed)
+        return frame
+
+    def _take_in(self, stream: ByteStream) -> None:
+        self._heard = stream.read_nowait()
+        self._framer.feed(self._heard)
 
     async def _abandon(self, exchange: Exchange, why: BaseException) -> None:
         """Note that `exchange` ended without its reply."""

@@ -24,11 +24,14 @@ class _Wire:
     def add(self, replies: list[TimedBytes]) -> None:
         if replies:
             self._due.extend(replies)
-            self.changed.unpark_all()
+            if self.changed:  # somebody is parked there
+                self.changed.unpark_all()
 
     def take(self, now_s: float) -> bytes:
         while self._due and self._due[0][0] <= now_s:
             self._arrived += self._due.popleft()[1]
+        if not self._arrived:
+            return b""
         data = bytes(self._arrived)
         self._arrived.clear()
         return data
@@ -149,6 +152,16 @@ class MemoryStream:
             await trio.lowlevel.checkpoint()
         if self.closed:
             raise LineClosedError("the line was closed meanwhile")
+
+    async def wait_readable_until(self, when_s: float) -> bool:
+        """Wait like `wait_readable`, but not beyond `when_s`; return whether it is over."""
+        due_s = self._wire.next_due_s()
+        if due_s is not None and due_s < when_s:
+            await self.wait_readable()
+            return True
+        with trio.CancelScope(deadline=when_s) as scope:
+            await self.wait_readable()
+        return not scope.cancelled_caught
 
     def flush_input(self) -> None:
         """Discard unread input."""
