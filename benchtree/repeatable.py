@@ -65,7 +65,9 @@ class JumpingClock(trio.abc.Clock):
         if self._context.runner.waiting_for_idle:
             return math.inf
         alarms = self._alarms
-        next_s = min(deadline, alarms[0][0]) if alarms else deadline
+        next_s = deadline
+        if alarms and alarms[0][0] < deadline:
+            next_s = alarms[0][0]
         if next_s == math.inf:
             return math.inf
         self.now_s = max(self.now_s, next_s)
@@ -154,7 +156,7 @@ def _watch_processes() -> None:
 
 def _audit(event: str, arguments: object) -> None:
     del arguments
-    if _simulating and event in _PROCESSES and threading.get_ident() == _simulating:
+    if event in _PROCESSES and _simulating and threading.get_ident() == _simulating:
         raise _refusal(f"starting a process ({event})")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Final, NoReturn, TypeVar, TypeVarTuple
 
 import trio
 from attrs import define, field
@@ -15,7 +15,6 @@ from recorder import GATHER_S, RETRY_S, SampleSink
 from transports import (
     DeviceModel,
     Exchange,
-    LineCounters,
     MultiplexedSim,
     Reply,
     SimLine,
@@ -73,15 +72,19 @@ class WitnessedLine(SimLine):
         """Take bytes, and tell the witness what their true answer is."""
         self._said, self._unsigned = [], []
         sent = super().receive(data, now_s)
-        self._witness(data, now_s, [*self._said, *self._unsigned])
+        self._witness(data, now_s, self._said + self._unsigned)
         return sent
 
     def _send(self, replies: Sequence[SimReply], now_s: float) -> list[tuple[float, bytes]]:
         sent = super()._send(replies, now_s)
-        self._said += [each.data for each in replies]
-        self._heard.update({each.unit: each.data for each in replies if each.unit is not None})
+        signed = True
+        for each in replies:
+            self._said.append(each.data)
+            if each.unit is None:
+                signed = False
+            else:
+                self._heard[each.unit] = each.data
         # Who does not say his name cannot be told from a liar.
-        signed = all(each.unit is not None for each in replies)
         self._unsigned = [] if signed else [data for _, data in sent]
         return sent
 
@@ -155,14 +158,22 @@ class WitnessedLine(SimLine):
             self.replug()
 
 
-@define(eq=False)
 class FragileStream:
     """A connection over which its actor crashes when its line says so."""
 
-    _stream: TimedStream
-    _line: WitnessedLine
-    _on_close: Callable[[], None]
-    _closed: bool = False
+    def __init__(
+        self, stream: TimedStream, line: WitnessedLine, on_close: Callable[[], None]
+    ) -> None:
+        """Stand in for `stream`; call `on_close` when it is closed for the first time."""
+        self._stream = stream
+        self._line = line
+        self._on_close = on_close
+        self._closed = False
+        self.wait_writable = stream.wait_writable
+        self.read_nowait = stream.read_nowait
+        self.flush_input = stream.flush_input
+        self.count_errors = stream.count_errors
+        self.wait_lost = stream.wait_lost
 
     def write_nowait(self, data: bytes) -> int:
         """Hand bytes over, or crash."""
@@ -171,37 +182,18 @@ class FragileStream:
             raise RuntimeError(PLANNED_CRASH)
         return self._stream.write_nowait(data)
 
-    async def wait_writable(self) -> None:
-        """Wait until more can be written."""
-        await self._stream.wait_writable()
-
-    def read_nowait(self) -> bytes:
-        """Return what has arrived."""
-        return self._stream.read_nowait()
-
     async def wait_readable(self) -> None:
         """Wait until bytes have arrived, or crash."""
         await self._stream.wait_readable()
-        self._crash_waiting()
+        if self._line.crash_waiting:
+            self._crash_waiting()
 
     async def wait_readable_until(self, when_s: float) -> bool:
         """Wait until bytes have arrived, or crash; give up when it is `when_s`."""
         over = await self._stream.wait_readable_until(when_s)
-        if over:
+        if over and self._line.crash_waiting:
             self._crash_waiting()
         return over
-
-    def flush_input(self) -> None:
-        """Discard unread input."""
-        self._stream.flush_input()
-
-    def count_errors(self, counters: LineCounters) -> None:
-        """Count what the stream behind counts."""
-        self._stream.count_errors(counters)
-
-    async def wait_lost(self, every_s: float) -> None:
-        """Return once the far end is gone or the stream is closed."""
-        await self._stream.wait_lost(every_s)
 
     async def aclose(self) -> None:
         """Close, and say so."""
@@ -210,10 +202,9 @@ class FragileStream:
             self._on_close()
         await self._stream.aclose()
 
-    def _crash_waiting(self) -> None:
-        if self._line.crash_waiting:
-            self._line.crash_waiting -= 1
-            raise RuntimeError(PLANNED_CRASH)
+    def _crash_waiting(self) -> NoReturn:
+        self._line.crash_waiting -= 1
+        raise RuntimeError(PLANNED_CRASH)
 
 
 class FragileBoard(MultiplexedSim):

@@ -148,14 +148,14 @@ class _LineFramer(_Buffer):
         self._block_left = 0
 
     def feed(self, data: bytes) -> None:
-        taken = min(self._block_left, len(data))
-        if self._block is not None and taken:
-            view = memoryview(data)
-            self._block.write(view[:taken])
-            self._block_left -= taken
-            self._held += view[taken:]
-        else:
+        if self._block is None or not self._block_left:
             self._held += data
+            return
+        taken = min(self._block_left, len(data))
+        view = memoryview(data)
+        self._block.write(view[:taken])
+        self._block_left -= taken
+        self._held += view[taken:]
 
     def next_frame(self) -> bytes | None:
         self._begin_block()
@@ -199,8 +199,11 @@ class _LineFramer(_Buffer):
     def clear(self) -> int:
         self._searched = 0
         count = super().clear()
-        block, self._block, self._block_left = self._block, None, 0
-        return count if block is None else count + block.tell()
+        if self._block is None:
+            return count
+        count += self._block.tell()
+        self._block, self._block_left = None, 0
+        return count
 
     def _begin_block(self) -> None:
         """Look whether the frame begins with a block whose length it tells."""

@@ -262,7 +262,7 @@ class StreamTransport:
         taken = stream.write_nowait(exchange.request)
         if taken < len(exchange.request):
             await self._send_rest(stream, exchange.request, taken)
-            sent_s = self._last_sent_s = trio.current_time()
+            sent_s = self._last_sent_s = self._clock.now_s()
         return await self._receive(stream, exchange, sent_s)
 
     async def resync(self, fence: Exchange | None = None) -> None:
@@ -344,17 +344,17 @@ class StreamTransport:
 
     def _note_sent(self, event: LineEvent) -> float:
         self._state = advance(self._state, event)
-        self._last_sent_s = trio.current_time()
+        self._last_sent_s = self._clock.now_s()
         return self._last_sent_s
 
     def _note_completed(self) -> None:
         self._state = advance(self._state, LineEvent.COMPLETED)
-        self._quiet_since_s = trio.current_time()
+        self._quiet_since_s = self._clock.now_s()
         self._owed.clear()
 
     async def _pace(self) -> None:
         next_write_s = self._quiet_since_s + self._profile.pacing_s
-        if next_write_s > trio.current_time():
+        if next_write_s > self._clock.now_s():
             await self._clock.sleep_until(next_write_s)
 
     def _discard_input(self, stream: ByteStream) -> None:
@@ -382,7 +382,7 @@ class StreamTransport:
         within_s = self._profile.reply_within_s
         try:
             while taken < len(request):
-                with trio.CancelScope(deadline=trio.current_time() + within_s) as stalled:
+                with trio.CancelScope(deadline=self._clock.now_s() + within_s) as stalled:
                     await stream.wait_writable()
                 if stalled.cancelled_caught:
                     raise PeerLostError("the far end takes no more bytes", waited_s=within_s)
@@ -397,7 +397,7 @@ class StreamTransport:
             # Others get their turn, but what is sent is sent: no cancellation here.
             await trio.lowlevel.cancel_shielded_checkpoint()
             return b""
-        frame = await self._next_frame_until(stream, sent_s + exchange.reply_within_s)
+        frame = await self._first_frame_until(stream, sent_s + exchange.reply_within_s)
         if frame is None:
             heard = self._heard
             reason = "no whole reply" if heard else "no reply"
@@ -439,18 +439,18 @@ class StreamTransport:
             self._take_in(stream)
         return frame
 
-    async def _next_frame_until(self, stream: ByteStream, when_s: float) -> bytes | None:
-        """Return the next frame, or None where it is not whole by then."""
+    async def _first_frame_until(self, stream: ByteStream, when_s: float) -> bytes | None:
+        """Return the first frame that arrives, or None where it is not whole by then."""
         timed = self._timed
         if timed is None:
             with trio.CancelScope(deadline=when_s):
                 return await self._next_frame(stream)
-            return None
-        while (frame := self._framer.next_frame()) is None:
-            if not await timed.wait_readable_until(when_s):
-                return None
-            self._take_in(timed)
-        return frame
+        else:
+            while await timed.wait_readable_until(when_s):
+                self._take_in(timed)
+                if (frame := self._framer.next_frame()) is not None:
+                    return frame
+        return None
 
     def _take_in(self, stream: ByteStream) -> None:
         self._heard = stream.read_nowait()
@@ -474,7 +474,7 @@ class StreamTransport:
         if self._state is LineState.WAITING:
             self._state = advance(self._state, LineEvent.ABANDONED)
             self._owed.append(exchange)
-            self._quiet_since_s = trio.current_time()
+            self._quiet_since_s = self._clock.now_s()
             late_s = (exchange.reply_within_s or 0.0) + self._profile.lateness_s
             self._late_until_s = max(self._late_until_s, self._last_sent_s + late_s)
 
@@ -522,7 +522,7 @@ class StreamTransport:
 
     async def _outwait(self, stream: ByteStream) -> None:
         """Discard what arrives until no reply to anything sent before can."""
-        if self._late_until_s <= trio.current_time():
+        if self._late_until_s <= self._clock.now_s():
             return
         with trio.CancelScope(deadline=self._late_until_s):
             while True:

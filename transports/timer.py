@@ -15,7 +15,7 @@ from typing import Final, Protocol, Self
 
 import trio
 
-from .clock import current_clock
+from .clock import Clock, current_clock
 
 _LEAD_S: Final = 20e-6
 """How much earlier a descriptor is armed: less than what the kernel and Trio take to wake a
@@ -59,13 +59,14 @@ def make_timer() -> Timer:
     Raises:
         RuntimeError: Called outside a Trio run.
     """
-    if sys.platform == "linux" and not current_clock().virtual:
+    clock = current_clock()
+    if sys.platform == "linux" and not clock.virtual:
         try:
             return _DescriptorTimer(_create_descriptor())
         except OSError:
             # Sandboxes may forbid the call, and descriptors may have run out: be less exact.
-            return _SleepTimer()
-    return _SleepTimer()
+            return _SleepTimer(clock)
+    return _SleepTimer(clock)
 
 
 class _Closing:
@@ -91,9 +92,12 @@ class _Closing:
 class _SleepTimer(_Closing):
     """Trio's own sleep."""
 
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
     async def wait_until(self, when_s: float) -> None:
         """Sleep until `when_s`."""
-        await current_clock().sleep_until(when_s)
+        await self._clock.sleep_until(when_s)
 
 
 if sys.platform == "linux":

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from transports import EchoModel, SimLine, SimReply
+from transports import EchoModel, MemoryHost, SimLine, SimReply
 
 
 class Units:
@@ -145,3 +147,34 @@ def test_reset() -> None:
     line.reset()
     assert line.receive(b"st\n" + echo("x"), 1.0) == [(1.0, b"x\n")]
     assert model.resets == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "unplug_s", "over", "at_s"),
+    [
+        pytest.param(echo("soon"), None, True, 0.1, id="in time"),
+        pytest.param(b"WAIT 1 late\n", None, False, 0.5, id="too late"),
+        pytest.param(b"", None, False, 0.5, id="silent"),
+        pytest.param(echo("soon"), 0.05, True, 0.05, id="unplugged"),
+        pytest.param(b"", 0.05, True, 0.05, id="unplugged while silent"),
+    ],
+)
+async def test_waits_no_longer_than_told(
+    autojump_clock: MockClock, request_: bytes, unplug_s: float | None, over: bool, at_s: float
+) -> None:
+    """A limited wait ends with the bytes, with the connection or at its limit."""
+    del autojump_clock
+    line = SimLine(EchoModel(), latency_s=0.1)
+    stream = await MemoryHost(line).connect()
+    started_s = trio.current_time()
+    stream.write_nowait(request_)
+    async with trio.open_nursery() as nursery:
+        if unplug_s is not None:
+            nursery.start_soon(_unplug_after, line, unplug_s)
+        assert await stream.wait_readable_until(started_s + 0.5) is over
+        assert trio.current_time() - started_s == pytest.approx(at_s)
+
+
+async def _unplug_after(line: SimLine, delay_s: float) -> None:
+    await trio.sleep(delay_s)
+    line.unplug()

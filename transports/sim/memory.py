@@ -42,10 +42,15 @@ class _Wire:
             return float("-inf")
         return self._due[0][0] if self._due else None
 
-    def arrive(self) -> None:
-        """Let the next bytes arrive: their time has come, whatever rounding says."""
-        if self._due:
-            self._arrived += self._due.popleft()[1]
+    def arrive(self) -> bool:
+        """Let the next bytes arrive: their time has come, whatever rounding says.
+
+        Returns whether there were any.
+        """
+        if not self._due:
+            return False
+        self._arrived += self._due.popleft()[1]
+        return True
 
 
 class MemoryHost:
@@ -146,17 +151,18 @@ class MemoryStream:
             if due_s is None:
                 await self._wire.changed.park()
                 continue
-            if await self._clock.park_until(self._wire.changed, due_s):
-                self._wire.arrive()
+            if await self._clock.park_until(self._wire.changed, due_s) and self._wire.arrive():
+                break
         if not waited:
             await trio.lowlevel.checkpoint()
         if self.closed:
             raise LineClosedError("the line was closed meanwhile")
 
     async def wait_readable_until(self, when_s: float) -> bool:
-        """Wait like `wait_readable`, but not beyond `when_s`; return whether it is over."""
+        """Wait like `wait_readable`, but not beyond `when_s`; return whether that did."""
         due_s = self._wire.next_due_s()
         if due_s is not None and due_s < when_s:
+            # Whatever happens meanwhile can only end the wait earlier.
             await self.wait_readable()
             return True
         with trio.CancelScope(deadline=when_s) as scope:
