@@ -133,7 +133,8 @@ class Intake:
                 hold,
                 once or priority is Priority.EMERGENCY,
             )
-            moved = self.records.moved if self.records.wanted else None
+            steps = self.records.steps()
+            moved = None if steps is None else steps.moved
             ticket: Ticket[T] = Ticket(command, self.withdraw, moved)
             if ledger is not None and plan.hazardous and priority is not Priority.EMERGENCY:
                 entered = True

@@ -32,10 +32,11 @@ class Records:
         self._ledger = ledger
         self._tree = tree
 
-    @property
-    def wanted(self) -> bool:
-        """Whether anybody wants to know each step of a command."""
-        return self._ledger is not None or self._events.detailed
+    def steps(self) -> Steps | None:
+        """Return what is to be told of each step of one command; None where nobody asks."""
+        if self._ledger is None and not self._events.detailed:
+            return None
+        return Steps(self, self._events, self._ledger)
 
     def target(self, instrument: str, command: str) -> str:
         """Return the resource that a command is for, as a URI."""
@@ -61,21 +62,6 @@ class Records:
         if ledger is not None:
             ledger.note_refused(refused)
         self._events.publish_step(refused)
-
-    def moved(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> None:
-        """Tell the ledger of a step of a command, and observers that ask for it."""
-        ledger, detailed = self._ledger, self._events.detailed
-        event = self.move_of(ticket, outcome) if detailed else None
-        if ledger is not None:
-            plan = ticket.command.plan
-            if plan.writes or plan.hazardous or ledger.everything:
-                ledger.note(event or self.move_of(ticket, outcome))
-            elif outcome is not None and outcome.error is not None:
-                ledger.note_failed_read(event or self.move_of(ticket, outcome))
-            elif outcome is not None:
-                ledger.count_read(ticket.command.instrument)
-        if event is not None:
-            self._events.publish_step(event)
 
     def move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None = None) -> CommandMoved:
         """Return a command's latest step as an event."""
@@ -122,4 +108,58 @@ class Records:
                 error=error,
                 cause=cause,
             )
+        )
+
+
+class Steps:
+    """Tells of the steps of one command. Made by `Records.steps`."""
+
+    __slots__ = ("_events", "_first", "_ledger", "_records")
+
+    def __init__(self, records: Records, events: Events, ledger: Ledger | None) -> None:
+        """Tell nothing yet."""
+        self._records = records
+        self._events = events
+        self._ledger = ledger
+        # The first event, which says what stays the same.
+        self._first: CommandMoved | None = None
+
+    def moved(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> None:
+        """Tell the ledger of a step of the command, and observers that ask for it."""
+        ledger, events = self._ledger, self._events
+        event = self._move_of(ticket, outcome) if events.detailed else None
+        if ledger is not None:
+            plan = ticket.command.plan
+            if plan.writes or plan.hazardous or ledger.everything:
+                ledger.note(event or self._move_of(ticket, outcome))
+            elif outcome is not None and outcome.error is not None:
+                ledger.note_failed_read(event or self._move_of(ticket, outcome))
+            elif outcome is not None:
+                ledger.count_read(ticket.command.instrument)
+        if event is not None:
+            events.publish_step(event)
+        if outcome is not None:
+            self._first = None  # the ticket may be kept for long
+
+    def _move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> CommandMoved:
+        first = self._first
+        if first is None:
+            first = self._first = self._records.move_of(ticket, outcome)
+            return first
+        reply = error = None
+        if outcome is not None:
+            reply, error = outcome.reply, outcome.error
+        sent = ticket.state is not CommandState.QUEUED
+        clock = current_clock()
+        return first.later(
+            mono_ns=clock.mono_ns(),
+            utc_ns=clock.utc_ns(),
+            state=ticket.state,
+            attempt=ticket.attempts,
+            acknowledgement=ticket.acknowledgement,
+            sent_ns=None if reply is None else reply.sent_ns,
+            reply=b"" if reply is None else reply.data,
+            cause=None if error is None else error.cause,
+            error=None if error is None else str(error),
+            may_have_executed=sent if error is None else error.may_have_executed,
         )

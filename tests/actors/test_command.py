@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
+from attrs import evolve
+from attrs.exceptions import FrozenInstanceError
 
 from actors import (
     Cause,
     Command,
     CommandError,
     CommandEvent,
+    CommandMoved,
     CommandState,
     Fault,
     FaultClass,
@@ -155,3 +159,41 @@ def test_a_ticket_names_its_command_and_state() -> None:
     """The representation of a ticket says which command it is and how far it came."""
     assert repr(ticket_in(S.DISPATCHED)) == "<Ticket 1 psu: voltage DISPATCHED>"
     assert ticket_in(S.QUEUED).seq == 1
+
+
+def test_a_later_step_is_the_event_that_would_have_been_made_anew() -> None:
+    """It says what the first step said but for what a step changes, and is as frozen."""
+    first = CommandMoved(
+        mono_ns=1,
+        utc_ns=2,
+        bus="supply",
+        instrument="psu",
+        command="voltage",
+        seq=7,
+        state=S.QUEUED,
+        writes=False,
+        urgent=False,
+        caller="main",
+        request=b"V?\n",
+    )
+    changes: dict[str, Any] = {
+        "mono_ns": 3,
+        "utc_ns": 4,
+        "state": S.FAILED,
+        "attempt": 2,
+        "acknowledgement": b"yes",
+        "sent_ns": 5,
+        "reply": b"1.0",
+        "cause": Cause.TRANSPORT,
+        "error": "no reply",
+        "may_have_executed": True,
+    }
+    before = repr(first)
+    later, anew = first.later(**changes), evolve(first, **changes)
+    assert (later, hash(later), repr(later)) == (anew, hash(anew), repr(anew))
+    assert (later.mono_ns, later.utc_ns) == (3, 4)
+    assert repr(first) == before
+    assert first.mono_ns == 1
+    for name in ("seq", "state", "mono_ns"):
+        with pytest.raises(FrozenInstanceError):
+            setattr(later, name, None)
