@@ -48,6 +48,8 @@ COLUMNS: Final = (
 
 _PAGE: Final = 32_768
 
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
 _STEPS: Final = frozenset((before, after) for (before, _), after in TRANSITIONS.items())
 
 
@@ -144,31 +146,27 @@ class JournalRow:
         """
         if len(cells) != len(COLUMNS):
             raise ValueError(f"a row has {len(COLUMNS)} cells, not {len(cells)}")
-        named = dict(zip(COLUMNS, cells, strict=True))
-        state, cause, may = named["state"], named["cause"], named["may_have_executed"]
+        # In the order of `COLUMNS`.
+        _, utc_ms, mono_ns, kind, seq, state, target, instrument, command, *more = cells
+        caller, lease, attempt, acknowledgement, cause, may, text, request = more
         return cls(
-            kind=RowKind(named["kind"]),
-            utc_ms=_number(named["utc_ms"]),
-            mono_ns=_number(named["mono_ns"]),
-            seq=None if named["seq"] is None else _number(named["seq"]),
+            kind=RowKind(kind),
+            utc_ms=_number(utc_ms),
+            mono_ns=_number(mono_ns),
+            seq=None if seq is None else _number(seq),
             state=None if state is None else _state(state),
+            target=_text(target),
+            instrument=_text(instrument),
+            command=_text(command),
+            caller=_text(caller),
+            lease=_text(lease),
+            attempt=_number(attempt),
+            acknowledgement=_text(acknowledgement),
             cause=None if cause is None else Cause(cause),
             may_have_executed=None if may is None else bool(may),
-            attempt=_number(named["attempt"]),
-            **{name: _text(named[name]) for name in _TEXTS},
+            text=_text(text),
+            request=_text(request),
         )
-
-
-_TEXTS: Final = (
-    "target",
-    "instrument",
-    "command",
-    "caller",
-    "lease",
-    "acknowledgement",
-    "text",
-    "request",
-)
 
 
 @frozen
@@ -316,7 +314,7 @@ def _seal(previous: bytes, number: int, cells: Sequence[Sequence[Cell]]) -> byte
     seal.update(b"%d\n" % number)
     # Row by row: all at once would keep other threads waiting for long.
     for row in cells:
-        seal.update(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+        seal.update(_JSON.encode(row).encode() + b"\n")
     return seal.digest()
 
 

@@ -161,17 +161,18 @@ class Journal:
     """Takes down what happens to the commands of one tree. Made by `open_journal`.
 
     Attributes:
+        everything: Whether each step of each read is journaled too.
         failing: Why it cannot be written now, or None.
         lost: How many rows could not be kept in all.
     """
 
     def __init__(self, store: JournalStore, *, tree: str, everything: bool = False) -> None:
         """Begin a journal; `keep_journal` writes it."""
+        self.everything: Final = everything
         self.failing: str | None = None
         self.lost = 0
         self._store = store
         self._tree = tree
-        self._everything = everything
         self._publish: Callable[[Event], None] = _unpublished
         self._waiting: list[JournalRow] = []
         # The commands that are in the journal, or will be, and have no outcome yet.
@@ -198,11 +199,6 @@ class Journal:
         """Return how much waits and whether it can be written."""
         state = "failing" if self.failing else "writing"
         return f"<Journal {self._tree} {state} {len(self._waiting)} waiting>"
-
-    @property
-    def everything(self) -> bool:
-        """Whether each step of each read is journaled too."""
-        return self._everything
 
     @property
     def waiting(self) -> int:
@@ -282,7 +278,7 @@ class Journal:
 
     def note_refused(self, refused: CommandRefused) -> None:
         """Take down that a command was not accepted; count it if it was a read."""
-        if not refused.writes and not self._everything:
+        if not refused.writes and not self.everything:
             self._reads_of(refused.instrument).refused += 1
             return
         self._take_if_room(
