@@ -147,6 +147,9 @@ class Exercise:
             thinks_s = random.expovariate(1 / self.pause_s)
             await self.bench.clock.sleep_until(trio.current_time() + thinks_s)
             patience_s = random.choice([math.inf, math.inf, 5.0, 0.5, 0.05, 0.003])
+            if patience_s == math.inf:
+                await self._command(instrument, random)
+                continue
             with trio.move_on_after(patience_s):
                 await self._command(instrument, random)
 

@@ -16,8 +16,8 @@ import threading
 import time
 import types
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeGuard, TypeVar, cast
@@ -196,15 +196,10 @@ class Bench:
         for line in self._lines.values():
             line.calm()
 
-    @contextmanager
-    def caller(self, instrument: str) -> Generator[None]:
+    def caller(self, instrument: str) -> AbstractContextManager[object]:
         """Be a caller of an instrument, whom a planned fault may cancel within the block."""
         planned = self._cancelling.get(self.tree[instrument].bus.name)
-        if not planned:
-            yield
-            return
-        with trio.move_on_after(planned.popleft()):
-            yield
+        return trio.move_on_after(planned.popleft()) if planned else nullcontext()
 
     def sink(self, recording: str, sink: SampleSink) -> FaultySink:
         """Return `sink` behind the sink faults that name `recording`."""
@@ -523,25 +518,27 @@ class _Trace:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        # What is not in the hash yet.
-        self._lines: list[tuple[int, str]] = []
+        # What is not in the hash yet: each line begins with its instant in ns.
+        self._lines: list[str] = []
         self._instant_ns = 0
         self._at_once = 0
-        self._last: deque[tuple[int, str]] = deque(maxlen=TRACE_KEPT)
+        self._last: deque[str] = deque(maxlen=TRACE_KEPT)
 
     @property
     def last(self) -> Sequence[str]:
         last = deque([*self._last, *self._lines], maxlen=TRACE_KEPT)
-        return [f"{at_ns / 1e9:.6f} {text}" for at_ns, text in last]
+        parted = [line.partition(" ") for line in last]
+        return [f"{int(at_ns) / 1e9:.6f} {text}" for at_ns, _, text in parted]
 
     def add(self, at_ns: int, text: str) -> None:
         lines = self._lines
-        lines.append((at_ns, text))
+        lines.append(f"{at_ns} {text}")
         if len(lines) >= HASHED_TOGETHER:
             self._flush()
         if at_ns != self._instant_ns:
             self._instant_ns = at_ns
-            self._at_once = 0
+            self._at_once = 1
+            return
         self._at_once += 1
         if self._at_once >= STANDSTILL:
             self._at_once = 0
@@ -549,8 +546,9 @@ class _Trace:
 
     def _flush(self) -> None:
         lines = self._lines
-        self._hash.update("".join([f"{at_ns} {text}\n" for at_ns, text in lines]).encode())
         self._last.extend(lines[-TRACE_KEPT:])
+        lines.append("")
+        self._hash.update("\n".join(lines).encode())
         lines.clear()
 
     def digest(self) -> str:
