@@ -9,6 +9,8 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
+from transports import current_clock
+
 from .ticket import Ticket
 
 _Due: TypeAlias = tuple[float, int, Ticket[Any]]
@@ -22,7 +24,8 @@ class Expiry:
     def __init__(self) -> None:
         """Watch none yet."""
         self._due: list[_Due] = []
-        self._changed = trio.Event()
+        # Where `watch` waits: a place of its own for each wait, which nothing late wakes.
+        self._changed = trio.lowlevel.ParkingLot()
         # How many are borne before those that have ended are looked for.
         self._bound = _FEW
 
@@ -34,15 +37,15 @@ class Expiry:
             self._bound = 2 * len(self._due) + _FEW
         heappush(self._due, (ticket.command.deadline_s, ticket.seq, ticket))
         if self._due[0][2] is ticket:
-            self._changed.set()
+            self._changed.unpark()
 
     async def watch(self, expire: Callable[[Ticket[Any]], object]) -> None:
         """Call `expire` with each command whose deadline passes, until cancelled."""
+        clock = current_clock()
         while True:
-            now_s, due = trio.current_time(), self._due
+            now_s, due = clock.now_s(), self._due
             while due and (due[0][2].state.final or due[0][0] <= now_s):
                 expire(heappop(due)[2])
             next_s = self._due[0][0] if self._due else math.inf
-            self._changed = trio.Event()
-            with trio.CancelScope(deadline=next_s):
-                await self._changed.wait()
+            self._changed = trio.lowlevel.ParkingLot()
+            await clock.park_until(self._changed, next_s)

@@ -149,8 +149,8 @@ class _Holder:
 
     lease: Lease
     granted: trio.Event = field(factory=trio.Event)
-    # Set when its watcher has something new to look at.
-    changed: trio.Event = field(factory=trio.Event)
+    # Where its watcher waits for something new to look at: a place of its own for each wait.
+    changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     body: trio.CancelScope = field(factory=trio.CancelScope)
 
 
@@ -178,7 +178,7 @@ class Leases:
         if hold is None or not hold.held:
             return False
         self._lose(self._holders[hold], reason, expired=False)
-        self._holders[hold].changed.set()
+        self._holders[hold].changed.unpark()
         return True
 
     @staticmethod
@@ -265,7 +265,7 @@ class Leases:
                 elif hold.held:
                     self.book.end(hold)
                     self._events.publish(LeaseReleased(**_facts(hold)))
-                holder.changed.set()
+                holder.changed.unpark()
                 # Settling takes its own, bounded time.
                 nursery.cancel_scope.shield = True
         finally:
@@ -311,23 +311,24 @@ class Leases:
         for hold in self.book.preempt(now_s):
             self._events.publish(LeasePreempted(by=hold.why, grace_s=hold.grace_s, **_facts(hold)))
             self._holders[hold].lease.preempted.set()
-            self._holders[hold].changed.set()
+            self._holders[hold].changed.unpark()
 
     async def _watch(self, holder: _Holder, heartbeat: bool) -> None:
         """Renew a lease, lose it in time, and settle it once it was lost."""
         hold = holder.lease.hold
+        clock = current_clock()
         with trio.CancelScope(shield=True):
             while hold.held:
-                holder.changed = trio.Event()
-                now_s = current_clock().boot_s()
+                now_s = clock.boot_s()
                 if (why := hold.overdue(now_s)) is not None:
                     self._lose(holder, why, expired=hold.grace_ends_s > now_s)
                     break
                 if heartbeat:
                     self.book.renew(hold, now_s)
                 left_s = min(hold.expires_s, hold.grace_ends_s) - now_s
-                with trio.move_on_after(min(left_s, hold.ttl_s / 3.0, _LOOK_S)):
-                    await holder.changed.wait()
+                look_s = clock.now_s() + min(left_s, hold.ttl_s / 3.0, _LOOK_S)
+                holder.changed = trio.lowlevel.ParkingLot()
+                await clock.park_until(holder.changed, look_s)
             if hold.state is LeaseState.LOST:
                 try:
                     await self._drive_safe(

@@ -282,7 +282,8 @@ class SlowableClock(VirtualClock):
 
     async def park_until(self, lot: trio.lowlevel.ParkingLot, when_s: float) -> bool:
         """Wait until `lot` is unparked, or until `when_s`; return whether that was it."""
-        self.time.call_at(when_s, lot.unpark_all)
+        if when_s != math.inf:
+            self.time.call_at(when_s, lot.unpark_all)
         await lot.park()
         return self.time.now_s >= when_s
 

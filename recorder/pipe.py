@@ -157,7 +157,8 @@ class _Outlet:
         self._limiter = trio.CapacityLimiter(1)
         self._pending: list[Sample] = []
         self._oldest_s = math.inf
-        self._bell = trio.Event()
+        # Where the sink's task waits: a place of its own for each wait, which nothing late wakes.
+        self._bell = trio.lowlevel.ParkingLot()
         self._room = trio.Event()
         self._ended = False
         self._failure: Exception | None = None
@@ -180,7 +181,7 @@ class _Outlet:
         if not self._pending:
             self._oldest_s = current_clock().now_s()
         self._pending += batch
-        self._bell.set()
+        self._bell.unpark()
 
     async def wait_for_room(self) -> None:
         """Wait until the backlog is short enough."""
@@ -193,7 +194,7 @@ class _Outlet:
         self._ended = True
         self._guard.deadline = current_clock().now_s() + within_s
         self._retry_s = min(self._retry_s, current_clock().now_s())
-        self._bell.set()
+        self._bell.unpark()
 
     async def run(self, pipe_scope: trio.CancelScope) -> None:
         """Write until the end; a sink that raises and is not retried ends the pipe."""
@@ -287,10 +288,8 @@ class _Outlet:
             if self._ended and (self._spill is None or self._pending):
                 break
             due_s = min(self._oldest_s + self._flush_s, self._retry_s)
-            with trio.move_on_at(due_s) as waiting:
-                self._bell = trio.Event()
-                await self._bell.wait()
-            if waiting.cancelled_caught:
+            self._bell = trio.lowlevel.ParkingLot()
+            if await current_clock().park_until(self._bell, due_s):
                 break
         return bool(self._pending) or self._spill is not None
 
