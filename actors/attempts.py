@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -50,13 +51,25 @@ class Flight:
 
     Attributes:
         scope: Ends it when something urgent cannot wait for it.
+        bounded: Whether the scope was given an end, and does for no other work after this.
         ticket: The command it carries out, where it is one.
         urgent: For whom it is urgent: nothing of its own cuts that short.
     """
 
     scope: trio.CancelScope = field(factory=trio.CancelScope)
+    bounded: bool = False
     ticket: Ticket[Any] | None = None
     urgent: Member | None = None
+
+    def end_by(self, latest_s: float) -> None:
+        """End the work at `latest_s`, in Trio time, unless it ends before that anyway."""
+        self.bounded = True
+        self.scope.deadline = min(self.scope.deadline, latest_s)
+
+    def end(self) -> None:
+        """End the work now."""
+        self.bounded = True
+        self.scope.cancel()
 
 
 class Attempts:
@@ -162,22 +175,21 @@ class Attempts:
         plan = command.plan
         if ticket.state.final:
             raise _NotSentError  # taken back while the line was got ready
-        if command.deadline_s <= trio.current_time():
+        if command.deadline_s != math.inf and command.deadline_s <= trio.current_time():
             self._intake.fail(ticket, Cause.EXPIRED, "its deadline passed before its turn")
             raise _NotSentError
-        urgent = command.priority is Priority.EMERGENCY
-        objection = self._intake.objection(command.instrument, plan, command.lease)
-        if objection is not None and not urgent:
-            self._intake.fail(ticket, Cause.LEASE, objection[0], retry_after_s=objection[1])
-            raise _NotSentError
-        if member.tripped is not None and plan.writes and not urgent:
-            self._intake.fail(ticket, Cause.TRIPPED, f"tripped by {member.tripped}")
-            raise _NotSentError
-        overtaken = self._inbox.next_emergency() or self._safety.next_unsafe()
-        if overtaken and self.alone and not urgent:
-            # It came while the line was got ready, and goes before what is not sent yet.
-            self._put_back(member, ticket)
-            raise _NotSentError
+        if command.priority is not Priority.EMERGENCY:
+            objection = self._intake.objection(command.instrument, plan, command.lease)
+            if objection is not None:
+                self._intake.fail(ticket, Cause.LEASE, objection[0], retry_after_s=objection[1])
+                raise _NotSentError
+            if member.tripped is not None and plan.writes:
+                self._intake.fail(ticket, Cause.TRIPPED, f"tripped by {member.tripped}")
+                raise _NotSentError
+            if self.alone and (self._inbox.next_emergency() or self._safety.next_unsafe()):
+                # It came while the line was got ready, and goes before what is not sent yet.
+                self._put_back(member, ticket)
+                raise _NotSentError
         member.touched = member.touched or plan.writes
         if plan.overlap is not None:
             member.left_running = plan.overlap.abort

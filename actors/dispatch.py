@@ -121,18 +121,19 @@ class Dispatch:
         self._attempts.crash = None
 
     async def serve(self, reached: Callable[[], None]) -> None:
-        """Work until cancelled; `reached` is called whenever the line is up after a step."""
+        """Work until cancelled; `reached` is called once the line is up after a step."""
+        own, told = self._own, False
         try:
             while True:
                 # One scope serves many pieces of work: it is renewed only once it was used.
-                with trio.CancelScope() as self._own.scope:
-                    while not self._own.scope.cancel_called:
+                own.bounded = False
+                with trio.CancelScope() as own.scope:
+                    while not own.bounded:
                         await self._step()
                         if self._attempts.crash is not None:
                             await trio.sleep_forever()  # a task beside has ended the incarnation
-                        if self._own.scope.deadline != math.inf:
-                            self._own.scope.deadline = math.inf
-                        if self.upkeep.up:
+                        if self.upkeep.up and not told:
+                            told = True
                             reached()
         except Exception as crash:
             self._attempts.crash = crash
@@ -164,36 +165,26 @@ class Dispatch:
         """Do the most urgent piece of work, or wait for some."""
         if self._intake.lent is not None:
             await self._stay_away()
-            return
-        if self._intake.breaker.forced and self._transport.state is not LineState.CLOSED:
-            await self.upkeep.lose(self._intake.reason)
-            return
-        if self._transport.state is LineState.CLOSED:
+        elif self._transport.state is LineState.CLOSED:
             if self._aside:
                 await self._inbox.wait()  # they meet the loss themselves
             else:
                 await self._reach()
-            return
-        if len(self._aside) >= self._transport.max_in_flight:
+        elif self._intake.breaker.forced:
+            await self.upkeep.lose(self._intake.reason)
+        elif len(self._aside) >= self._transport.max_in_flight:
             await self._inbox.wait()
-        elif not await self._step_urgently():
-            await self._step_in_turn()
-
-    async def _step_urgently(self) -> bool:
-        """Do what is urgent, and return whether anything is."""
-        emergency = self._inbox.next_emergency()
-        if emergency is not None:
+        elif (emergency := self._inbox.next_emergency()) is not None:
             member = self._intake.members[emergency.command.instrument]
             # Whoever answers there must be known before it is told anything.
             if member.known:
-                await self._carry_out_next()
+                await self._begin_next()
             else:
                 await self._do(member, self.upkeep.bring_up, urgent=True)
-            return True
-        unsafe = self.safety.next_unsafe()
-        if unsafe is not None:
+        elif (unsafe := self.safety.next_unsafe()) is not None:
             await self._do(unsafe, self.upkeep.drive_safe, urgent=True)
-        return unsafe is not None
+        else:
+            await self._step_in_turn()
 
     async def _step_in_turn(self) -> None:
         """Probe, go on with something, begin something, or wait: whose turn it is."""
@@ -211,9 +202,7 @@ class Dispatch:
                 await self._do(member_due, self._continue)
                 return
         self._continued_last = False
-        if await self._carry_out_next():
-            return
-        await self._rest()
+        await self._begin_next()
 
     async def _rest(self) -> None:
         """Wait for work."""
@@ -282,19 +271,16 @@ class Dispatch:
             self._overtaken = True
         elif self._nursery is None:
             if self._own.urgent is not member:
-                self._cut_at(self._own, latest_s)
+                self._own.end_by(latest_s)
         elif (flight := self._aside.get(member)) is not None:
             if flight.urgent is not member:
-                self._cut_at(flight, latest_s)
+                flight.end_by(latest_s)
         elif len(self._aside) >= self._transport.max_in_flight:
             # It needs a place: that of whoever has had one for longest.
             other = next((each for each in self._aside.values() if each.urgent is None), None)
             if other is not None:
-                self._cut_at(other, latest_s)
+                other.end_by(latest_s)
         self._inbox.ring()
-
-    def _cut_at(self, flight: Flight, latest_s: float) -> None:
-        flight.scope.deadline = min(flight.scope.deadline, latest_s)
 
     @contextmanager
     def _uncut(self) -> Generator[None]:
@@ -308,9 +294,9 @@ class Dispatch:
         finally:
             self._uncuttable = False
         if self._overtaken and own.urgent is None:
-            own.scope.cancel()
+            own.end()
         elif self._overtaken:
-            own.scope.deadline = trio.current_time() + self._profile.emergency_wait_s
+            own.end_by(trio.current_time() + self._profile.emergency_wait_s)
 
     async def _urgently(
         self, flight: Flight, work: Callable[[Member], Awaitable[None]], member: Member
@@ -318,7 +304,7 @@ class Dispatch:
         """Do urgent work for an instrument; others for whom something is urgent wait briefly."""
         flight.urgent = member
         if self._nursery is None and self.safety.others_unsafe(member):
-            flight.scope.deadline = trio.current_time() + self._profile.emergency_wait_s
+            flight.end_by(trio.current_time() + self._profile.emergency_wait_s)
         try:
             await work(member)
         finally:
@@ -391,10 +377,12 @@ class Dispatch:
 
     # Commands.
 
-    async def _carry_out_next(self) -> bool:
+    async def _begin_next(self) -> None:
+        """Begin with the next command, or wait where there is none."""
         ticket = self._inbox.take_nowait()
         if ticket is None:
-            return False
+            await self._rest()
+            return
         member = self._intake.members[ticket.command.instrument]
         urgent = ticket.command.priority is Priority.EMERGENCY
         if self._nursery is not None:
@@ -407,7 +395,6 @@ class Dispatch:
             )
         else:
             await self._attempts.attempt(self._own, ticket, member)
-        return True
 
     async def _continue(self, member: Member) -> None:
         """Go on with what a lane is engaged with."""
