@@ -84,44 +84,37 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """One breaker; told of results, asked for permission. Time comes in as an argument."""
+    """One breaker; told of results, asked for permission. Time comes in as an argument.
+
+    Attributes:
+        policy: When it opens, and for how long.
+        closed: Whether commands pass.
+        forced: Whether it was opened by hand and is kept open.
+        epoch: The number of changes so far; hand it back with a result.
+    """
 
     def __init__(self, policy: BreakerPolicy, random: Callable[[], float]) -> None:
         """Start closed; `random` gives numbers from 0 to 1 for the jitter."""
         self.policy = policy
+        self.closed = True
+        self.forced = False
+        self.epoch = 0
         self._random = random
         self._state = BreakerState.CLOSED
         self._failures = 0
         self._openings = 0
         self._retry_at_s = 0.0
-        self._epoch = 0
-        self._forced = False
         # Parts of the window: its number, and how many successes and failures fell into it.
         self._parts: deque[list[int]] = deque(maxlen=_PARTS)
 
     def __repr__(self) -> str:
         """Return the state and what led to it."""
-        return f"<Breaker {self._state.name} failures={self._failures} epoch={self._epoch}>"
+        return f"<Breaker {self._state.name} failures={self._failures} epoch={self.epoch}>"
 
     @property
     def state(self) -> BreakerState:
         """Whether commands pass."""
         return self._state
-
-    @property
-    def closed(self) -> bool:
-        """Whether commands pass."""
-        return self._state is BreakerState.CLOSED
-
-    @property
-    def forced(self) -> bool:
-        """Whether it was opened by hand and is kept open."""
-        return self._forced
-
-    @property
-    def epoch(self) -> int:
-        """The number of changes so far; hand it back with a result."""
-        return self._epoch
 
     @property
     def retry_at_s(self) -> float:
@@ -146,7 +139,7 @@ class Breaker:
 
     def succeed(self, epoch: int, now_s: float) -> bool:
         """Note a success that began in `epoch`; return whether the breaker closed by it."""
-        if epoch != self._epoch:
+        if epoch != self.epoch:
             return False
         self._failures = 0
         if self.policy.ratio is not None:
@@ -160,7 +153,7 @@ class Breaker:
 
     def fail(self, epoch: int, now_s: float) -> bool:
         """Note a failure that began in `epoch`; return whether the breaker opened by it."""
-        if epoch != self._epoch:
+        if epoch != self.epoch:
             return False
         self._failures += 1
         too_many = self._failures >= self.policy.failures
@@ -200,25 +193,25 @@ class Breaker:
 
         Returns whether there was one.
         """
-        if epoch != self._epoch or self._state is not BreakerState.HALF_OPEN:
+        if epoch != self.epoch or self._state is not BreakerState.HALF_OPEN:
             return False
         self._move(BreakerEvent.OPEN)
         return True
 
     def force_open(self) -> None:
         """Open and stay open, until `force_close` or `hasten`."""
-        self._forced = True
+        self.forced = True
         self._failures = 0
         self._parts.clear()
         self._retry_at_s = math.inf
         if self._state is BreakerState.OPEN:
-            self._epoch += 1
+            self.epoch += 1
         else:
             self._move(BreakerEvent.OPEN)
 
     def force_close(self) -> None:
         """Close, and forget what opened it; do nothing to one that is closed."""
-        self._forced = False
+        self.forced = False
         self._openings = self._failures = 0
         self._parts.clear()
         if self._state is BreakerState.OPEN:
@@ -232,9 +225,10 @@ class Breaker:
 
     def hasten(self, now_s: float) -> None:
         """Let the next probe be due now, even where it was opened by hand."""
-        self._forced = False
+        self.forced = False
         self._retry_at_s = min(self._retry_at_s, now_s)
 
     def _move(self, event: BreakerEvent) -> None:
         self._state = TRANSITIONS[self._state, event]
-        self._epoch += 1
+        self.closed = self._state is BreakerState.CLOSED
+        self.epoch += 1

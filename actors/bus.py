@@ -231,6 +231,7 @@ class Bus:
         once: bool = False,
         after: Sequence[Ticket[Any]] = (),
         caller: str | None = None,
+        deadline_s: float | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket; see `Intake.submit`.
 
@@ -245,6 +246,7 @@ class Bus:
             once=once,
             after=after,
             caller=caller,
+            deadline_s=deadline_s,
         )
         if priority is Priority.EMERGENCY:
             self.trip(device.name, f"emergency {plan.name}")

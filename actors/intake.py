@@ -94,6 +94,7 @@ class Intake:
         once: bool = False,
         after: Sequence[Ticket[Any]] = (),
         caller: str | None = None,
+        deadline_s: float | None = None,
     ) -> Ticket[T]:
         """Accept a command and return its ticket.
 
@@ -103,7 +104,8 @@ class Intake:
         The commands of `after`, here or elsewhere, have to complete before it is sent, and
         it fails when one of them does (dependency); what is behind it waits with it.
         `once` is for what comes around by itself: it is not tried again. `caller` is the
-        name of the task that calls, where it is not given.
+        name of the task that calls, and `deadline_s` the deadline of its scope, where they
+        are not given: whoever submits many at once need not have it looked up for each.
 
         Raises:
             RefusedError: The bus is stopping (stopped), the instrument or its bus is away
@@ -121,7 +123,8 @@ class Intake:
             member = self.admit(device, plan, priority, wait=wait, hold=hold)
             if after:
                 self._predecessors.check(device, plan, priority, after)
-            deadline_s = trio.current_effective_deadline()
+            if deadline_s is None:
+                deadline_s = trio.current_effective_deadline()
             command = Command(
                 next(self._sequence),
                 self.records.target(device.name, plan.name),
@@ -224,24 +227,25 @@ class Intake:
         elif self.lent is not None:
             cause, reason = Cause.LEASE, f"the port of the bus {self.name} is lent to {self.lent}"
         elif priority is not Priority.EMERGENCY:
-            now_s = trio.current_time()
             objection = self.objection(device.name, plan, hold)
             if objection is not None:
                 cause, reason, retry_after_s = Cause.LEASE, *objection
             elif member.tripped is not None and plan.writes:
                 cause = Cause.TRIPPED
                 reason = f"tripped by {member.tripped}; only reads pass until it is rearmed"
-            elif (retry_after_s := self.breaker.retry_after_s(now_s)) is not None:
+            elif not self.breaker.closed:
                 cause, reason = Cause.BREAKER, f"the bus {self.name} is away: {self.reason}"
-            elif (retry_after_s := member.breaker.retry_after_s(now_s)) is not None or (
+                retry_after_s = self.breaker.retry_after_s(trio.current_time())
+            elif not member.breaker.closed or (
                 not member.confirmed and member.service is Service.QUARANTINED
             ):
                 cause, reason = Cause.BREAKER, f"quarantined: {member.reason}"
+                retry_after_s = member.breaker.retry_after_s(trio.current_time())
             elif not wait and priority is Priority.LOW and member.engagement is not None:
                 cause, reason = Cause.CONFLICT, _busy(member.engagement)
             elif not wait and member.recovering:
                 cause, reason = Cause.BREAKER, "it has its recovery window before it"
-                retry_after_s = max(0.0, member.probe_at_s - now_s)
+                retry_after_s = max(0.0, member.probe_at_s - trio.current_time())
         if member is None or reason:
             raise RefusedError(
                 reason,

@@ -251,7 +251,7 @@ class Member:
     @property
     def recovering(self) -> bool:
         """Whether its recovery window is still to end before it can answer."""
-        away = self.service in (Service.CONNECTING, Service.RECOVERING)
+        away = self.service is Service.CONNECTING or self.service is Service.RECOVERING
         return away and self.policy.recovery_s > 0.0
 
     def intend(self, plan: Plan[object]) -> None:

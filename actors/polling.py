@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, overload
 
+import trio
 from attrs import define, evolve
 
 from transports import current_clock
@@ -169,6 +170,8 @@ class BusPoll:
         Cancelling takes back what was not yet sent.
         """
         tickets: list[tuple[_Group, Ticket[Any]]] = []
+        caller = trio.lowlevel.current_task().name
+        deadline_s = trio.current_effective_deadline()
         try:
             for group in self._grouped():
                 try:
@@ -179,6 +182,8 @@ class BusPoll:
                         wait=False,
                         watch_deadline=False,
                         once=True,
+                        caller=caller,
+                        deadline_s=deadline_s,
                     )
                 except RefusedError as refusal:
                     for key, _ in group.wanted:
