@@ -176,9 +176,9 @@ def decode_float(frame: bytes) -> float | None:
         ValueError: The frame is not exactly one number.
     """
     text = _decode(frame, "a number")
-    if _NOT_FINITE.fullmatch(text):
-        return None
     if not _NUMBER.fullmatch(text):
+        if _NOT_FINITE.fullmatch(text):
+            return None
         raise _unexpected("a number", frame)
     number = float(text)
     return None if abs(number) >= UNAVAILABLE_FROM else number

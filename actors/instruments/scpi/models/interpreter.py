@@ -164,7 +164,8 @@ class ScpiModel:
             if line:
                 delay_s = self.device_s - now_s
                 replies.append(SimReply(line.encode("latin-1") + b"\n", delay_s))
-        self._collect(rest)
+        if rest:
+            self._collect(rest)
         return replies
 
     def reset(self, now_s: float) -> None:
@@ -272,14 +273,14 @@ class ScpiModel:
             self._answers.append(entry.answer(arguments))
 
     def _find(self, header: str) -> Entry:
-        if header not in self._found:
-            for entry in chain(self._common, self._entries):
-                if entry.matches(header):
-                    self._found[header] = entry
-                    break
-            else:
-                raise RequestError(-113)
-        return self._found[header]
+        found = self._found.get(header)
+        if found is not None:
+            return found
+        for entry in chain(self._common, self._entries):
+            if entry.matches(header):
+                self._found[header] = entry
+                return entry
+        raise RequestError(-113)
 
     def _update_conditions(self) -> None:
         self._questionable.update(self.questionable_condition())
@@ -318,6 +319,8 @@ class ScpiModel:
 
 def split_unquoted(text: str, separator: str) -> tuple[str, ...]:
     """Split at separators outside quotes, and strip the parts."""
+    if '"' not in text and "'" not in text:
+        return tuple(map(str.strip, text.split(separator)))
     parts = [""]
     quote = ""
     for character in text:

@@ -123,14 +123,14 @@ class PowerSupplyModel(ScpiModel):
     @property
     def current_limited(self) -> bool:
         """Whether the load would draw more than the current limit."""
-        return self.output_on and self.setpoint_v / self._load_ohm > self.limit_a
+        return self._output.on and self._voltage.value / self._load_ohm > self._current.value
 
     @property
     def voltage_v(self) -> float:
         """The voltage across the load, in volts."""
-        if not self.output_on:
-            return 0.0
-        return self.limit_a * self._load_ohm if self.current_limited else self.setpoint_v
+        if self.current_limited:
+            return self._current.value * self._load_ohm
+        return self._voltage.value if self._output.on else 0.0
 
     @property
     def current_a(self) -> float:
@@ -144,7 +144,7 @@ class PowerSupplyModel(ScpiModel):
 
     def settle(self) -> None:
         """Trip the output: above the protection level, at the current limit, or too hot."""
-        if self.voltage_v > self.protection_v:
+        if self.voltage_v > self._protection.value:
             self._tripped = True
         if self._limits_current.on and self.current_limited:
             self._overcurrent = True
