@@ -30,7 +30,13 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class CommandState(Enum):
-    """How far a command has come."""
+    """How far a command has come.
+
+    Attributes:
+        final: Whether nothing follows.
+    """
+
+    final: bool
 
     QUEUED = auto()
     DISPATCHED = auto()
@@ -41,10 +47,9 @@ class CommandState(Enum):
     # Looked up for every step: the name needs no hash of its own.
     __hash__ = object.__hash__
 
-    @property
-    def final(self) -> bool:
-        """Whether nothing follows."""
-        return self is CommandState.COMPLETED or self is CommandState.FAILED
+    def __init__(self, _: int) -> None:
+        # Asked several times for each command.
+        self.final = self._name_ in ("COMPLETED", "FAILED")
 
 
 class CommandEvent(Enum):

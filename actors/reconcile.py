@@ -171,8 +171,9 @@ class Reconciler:
 
     async def _check_status(self, member: Member, priority: Priority) -> None:
         device = member.device
-        known = isinstance(device, HasStatus) and member.name not in self._without
-        plan = device.status_plan() if known and isinstance(device, HasStatus) else None
+        if member.name in self._without or not isinstance(device, HasStatus):
+            return
+        plan = device.status_plan()
         if plan is None:
             return
         outcome = await self._ask(member, plan, priority)

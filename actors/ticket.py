@@ -149,9 +149,10 @@ class Ticket(Generic[T]):
         self._channel.send(outcome)
         if self._progressed is not None:
             self._progressed.unpark_all()
-        followers, self._followers = self._followers, []
-        for follow in followers:
-            follow(self)
+        if self._followers:
+            followers, self._followers = self._followers, []
+            for follow in followers:
+                follow(self)
 
     def follow(self, then: Callable[[Ticket[T]], None]) -> None:
         """Have `then` called once the command has its outcome."""

@@ -478,16 +478,17 @@ class _Recorder:
 
     def _follow(self) -> None:
         """Act on the slots that were closed."""
+        if self._watched == self._book.open_slot:
+            return
         if self._book.over:
             self._over.set()
-        elif self._watched != self._book.open_slot:
+        else:
             self._watch_end()
 
     def _watch_end(self) -> None:
         """Wake at the end of the open slot."""
         self._watched = self._book.open_slot
-        target_ns = self._schedule.target_ns(self._watched + 1)
-        self._slot_end.deadline = self._instant_s(target_ns)
+        self._slot_end.deadline = self._instant_s(self._book.ends_ns)
 
     def _elapsed_ns(self) -> int:
         return round((self._clock.now_s() - self._origin_s) * 1e9)

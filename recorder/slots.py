@@ -71,6 +71,7 @@ class SlotBook:
     Attributes:
         feeds: The recording's partitions.
         open_slot: The first slot that is not closed.
+        ends_ns: When that ends, in nanoseconds after the first target.
         slots: How many slots there are; None while that is not known.
     """
 
@@ -80,6 +81,7 @@ class SlotBook:
         """Open the first slot."""
         self.feeds: list[Feed] = []
         self.open_slot = 0
+        self.ends_ns = schedule.target_ns(1)
         self.slots = slots
         self._schedule = schedule
         self._buffer = buffer
@@ -113,7 +115,7 @@ class SlotBook:
 
     def advance(self, elapsed_ns: int) -> None:
         """Close every slot that has ended by `elapsed_ns`."""
-        while not self.over and self._schedule.target_ns(self.open_slot + 1) <= elapsed_ns:
+        while self.ends_ns <= elapsed_ns and not self.over:
             self._close()
 
     def begin(self, feed: Feed, slot: int) -> Poll:
@@ -176,6 +178,7 @@ class SlotBook:
             if feed.begun < self.open_slot:
                 self._ledger.add_missing(feed.partition.keys)
         self.open_slot += 1
+        self.ends_ns = self._schedule.target_ns(self.open_slot + 1)
         self._settled = 0
         self.collect()
 
