@@ -8,7 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -175,7 +174,7 @@ class Attempts:
         plan = command.plan
         if ticket.state.final:
             raise _NotSentError  # taken back while the line was got ready
-        if command.deadline_s != math.inf and command.deadline_s <= trio.current_time():
+        if command.deadline_s <= trio.current_time():
             self._intake.fail(ticket, Cause.EXPIRED, "its deadline passed before its turn")
             raise _NotSentError
         if command.priority is not Priority.EMERGENCY:

@@ -284,22 +284,31 @@ class Reconciler:
             _CrowdedOutError: Of low priority, others in its lane went first for too long.
             _UnaskedError: It was not accepted, or not done in time.
         """
+        ends_s = trio.current_time() + _PATIENCE_S
         ticket: Ticket[T] | None = None
+        outcome: Outcome[T] | None = None
         try:
-            with trio.move_on_after(_PATIENCE_S):
-                ticket = await self._submit(member, plan, priority)
-                if priority is Priority.LOW:
-                    await self._await_turn(member, ticket)
-                outcome: Outcome[T] = await ticket.outcome()
-                if outcome.error is not None and outcome.error.cause is Cause.CONFLICT:
-                    raise _UnaskedError(outcome.error.reason)
-                return outcome
+            if priority is Priority.LOW:
+                ticket = await self._submit(member, plan, priority, ends_s)
+                await self._await_turn(member, ticket, ends_s)
+            if ticket is not None and ticket.state.final:
+                outcome = await ticket.outcome()
+            else:
+                with trio.CancelScope(deadline=ends_s):
+                    ticket = ticket or await self._submit(member, plan, priority, ends_s)
+                    outcome = await ticket.outcome()
         finally:
             if ticket is not None and not ticket.state.final:
                 ticket.withdraw()
-        raise _UnaskedError(f"{plan.name} was not done within {_PATIENCE_S:g} s")
+        if outcome is None:
+            raise _not_in_time(plan)
+        if outcome.error is not None and outcome.error.cause is Cause.CONFLICT:
+            raise _UnaskedError(outcome.error.reason)
+        return outcome
 
-    async def _submit(self, member: Member, plan: Plan[T], priority: Priority) -> Ticket[T]:
+    async def _submit(
+        self, member: Member, plan: Plan[T], priority: Priority, ends_s: float
+    ) -> Ticket[T]:
         """Have a plan accepted; wait for room only where the lane is known to be full."""
         try:
             return await self.bus.submit(
@@ -309,6 +318,7 @@ class Reconciler:
                 wait=priority is not Priority.LOW,
                 watch_deadline=False,
                 caller=f"reconcile.{self.bus.name}",
+                deadline_s=min(ends_s, trio.current_effective_deadline()),
                 once=True,
             )
         except RefusedError as refusal:
@@ -316,7 +326,7 @@ class Reconciler:
                 raise _CrowdedOutError(refusal.reason) from refusal
             raise _UnaskedError(refusal.reason) from refusal
 
-    async def _await_turn(self, member: Member, ticket: Ticket[Any]) -> None:
+    async def _await_turn(self, member: Member, ticket: Ticket[Any], ends_s: float) -> None:
         """Wait until a question is over or on the line; give up where others go first.
 
         One that waits for other lanes only comes to its turn by itself.
@@ -326,10 +336,17 @@ class Reconciler:
         over = trio.Event()
         ticket.follow(lambda _: over.set())
         while _waits(ticket):
-            with trio.move_on_after(min(max(share_s, least_s), most_s)):
+            look_s = trio.current_time() + min(max(share_s, least_s), most_s)
+            with trio.CancelScope(deadline=min(look_s, ends_s)):
                 await over.wait()
+            if _waits(ticket) and trio.current_time() >= ends_s:
+                raise _not_in_time(ticket.command.plan)
             if _waits(ticket) and len(member.lane) > 1:
                 raise _CrowdedOutError(f"{len(member.lane) - 1} commands go first")
+
+
+def _not_in_time(plan: Plan[object]) -> _UnaskedError:
+    return _UnaskedError(f"{plan.name} was not done within {_PATIENCE_S:g} s")
 
 
 def _waits(ticket: Ticket[Any]) -> bool:
