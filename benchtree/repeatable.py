@@ -36,11 +36,13 @@ class JumpingClock(trio.abc.Clock):
 
     Attributes:
         now_s: The virtual time, in seconds.
+        now_ns: The same in whole nanoseconds: for stamps only.
     """
 
     def __init__(self) -> None:
         """Start at 0 s."""
         self.now_s = 0.0
+        self.now_ns = 0
         # What is called when, in order.
         self._alarms: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
@@ -70,7 +72,8 @@ class JumpingClock(trio.abc.Clock):
             next_s = alarms[0][0]
         if next_s == math.inf:
             return math.inf
-        self.now_s = max(self.now_s, next_s)
+        if next_s > self.now_s:
+            self._move_to(next_s)
         while alarms and alarms[0][0] <= self.now_s:
             heappop(alarms)[2]()
         return 0.0
@@ -83,7 +86,11 @@ class JumpingClock(trio.abc.Clock):
         """Move time forwards by hand, as Trio's own virtual clock lets tests do."""
         if seconds < 0.0:
             raise ValueError(f"time cannot go back by {-seconds:g} s")
-        self.now_s += seconds
+        self._move_to(self.now_s + seconds)
+
+    def _move_to(self, now_s: float) -> None:
+        self.now_s = now_s
+        self.now_ns = round(now_s * 1e9)
 
 
 _PROCESSES: Final = frozenset({

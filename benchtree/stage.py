@@ -256,11 +256,11 @@ class SlowableClock(VirtualClock):
 
     def mono_ns(self) -> int:
         """Return the virtual time as nanoseconds."""
-        return round(self.time.now_s * 1e9)
+        return self.time.now_ns
 
     def utc_ns(self) -> int:
         """Return the simulated wall clock, in nanoseconds since 1970."""
-        return self.utc_offset_ns + round(self.time.now_s * 1e9)
+        return self.utc_offset_ns + self.time.now_ns
 
     async def sleep_until(self, when_s: float) -> None:
         """Wait until it is `when_s`, at a quarter of what a cancel scope costs."""

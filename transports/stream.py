@@ -306,7 +306,7 @@ class StreamTransport:
         while True:
             stream = self._stream
             if stream is not None:
-                with trio.move_on_after(flush_s) as flush:
+                with trio.CancelScope(deadline=self._clock.now_s() + flush_s) as flush:
                     await stream.wait_lost(IDLE_CHECK_S)
                 if flush.cancelled_caught:
                     await self._flush(stream)
@@ -331,11 +331,12 @@ class StreamTransport:
                 await stream.aclose()
 
     def _ready_stream(self) -> ByteStream:
+        stream = self._open_stream()
+        if self._state is LineState.READY:
+            return stream
         if self._state is LineState.WAITING:
             raise LineBusyError("another exchange is in flight", address=self.key)
-        if self._state is LineState.STALE:
-            raise LineStaleError("an abandoned exchange owes its reply", address=self.key)
-        return self._open_stream()
+        raise LineStaleError("an abandoned exchange owes its reply", address=self.key)
 
     def _open_stream(self) -> ByteStream:
         if self._stream is None:
@@ -445,11 +446,11 @@ class StreamTransport:
         if timed is None:
             with trio.CancelScope(deadline=when_s):
                 return await self._next_frame(stream)
-        else:
-            while await timed.wait_readable_until(when_s):
-                self._take_in(timed)
-                if (frame := self._framer.next_frame()) is not None:
-                    return frame
+            return None
+        while await timed.wait_readable_until(when_s):
+            self._take_in(timed)
+            if (frame := self._framer.next_frame()) is not None:
+                return frame
         return None
 
     def _take_in(self, stream: ByteStream) -> None:

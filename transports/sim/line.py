@@ -210,10 +210,11 @@ class SimLine:
             if reply.unit is not None and reply.unit in self._hung_units:
                 self._withheld.append(reply)
                 continue
-            armed = self._next_fault(reply.unit)
-            late_s = armed.by_s if armed is not None else 0.0
-            self._busy_until_s = max(now_s, self._busy_until_s) + reply.delay_s + late_s
-            data = _apply(armed, reply.data)
+            data = reply.data
+            self._busy_until_s = max(now_s, self._busy_until_s) + reply.delay_s
+            if self._armed and (armed := self._next_fault(reply.unit)) is not None:
+                self._busy_until_s += armed.by_s
+                data = _apply(armed, data)
             if data:
                 self._last_due_s = max(self._busy_until_s + self.latency_s, self._last_due_s)
                 sent.append((self._last_due_s, data))
@@ -229,9 +230,7 @@ class SimLine:
         return None
 
 
-def _apply(armed: _Armed | None, data: bytes) -> bytes:
-    if armed is None:
-        return data
+def _apply(armed: _Armed, data: bytes) -> bytes:
     match armed.fault:
         case _Fault.LATE:
             return data
