@@ -398,7 +398,13 @@ class StreamTransport:
             # Others get their turn, but what is sent is sent: no cancellation here.
             await trio.lowlevel.cancel_shielded_checkpoint()
             return b""
-        frame = await self._first_frame_until(stream, sent_s + exchange.reply_within_s)
+        deadline_s = sent_s + exchange.reply_within_s
+        frame: bytes | None = None
+        if self._timed is not None:
+            frame = await self._next_frame_until(self._timed, deadline_s)
+        else:
+            with trio.CancelScope(deadline=deadline_s):
+                frame = await self._next_frame(stream)
         if frame is None:
             heard = self._heard
             reason = "no whole reply" if heard else "no reply"
@@ -435,27 +441,22 @@ class StreamTransport:
         return b"\n".join(frames)
 
     async def _next_frame(self, stream: ByteStream) -> bytes:
-        while (frame := self._framer.next_frame()) is None:
+        framer = self._framer
+        while (frame := framer.next_frame()) is None:
             await stream.wait_readable()
-            self._take_in(stream)
+            self._heard = stream.read_nowait()
+            framer.feed(self._heard)
         return frame
 
-    async def _first_frame_until(self, stream: ByteStream, when_s: float) -> bytes | None:
-        """Return the first frame that arrives, or None where it is not whole by then."""
-        timed = self._timed
-        if timed is None:
-            with trio.CancelScope(deadline=when_s):
-                return await self._next_frame(stream)
-            return None
-        while await timed.wait_readable_until(when_s):
-            self._take_in(timed)
-            if (frame := self._framer.next_frame()) is not None:
+    async def _next_frame_until(self, stream: TimedStream, when_s: float) -> bytes | None:
+        """Return the next frame that arrives, or None where it is not whole by then."""
+        framer = self._framer
+        while await stream.wait_readable_until(when_s):
+            self._heard = stream.read_nowait()
+            framer.feed(self._heard)
+            if (frame := framer.next_frame()) is not None:
                 return frame
         return None
-
-    def _take_in(self, stream: ByteStream) -> None:
-        self._heard = stream.read_nowait()
-        self._framer.feed(self._heard)
 
     async def _abandon(self, exchange: Exchange, why: BaseException) -> None:
         """Note that `exchange` ended without its reply."""
