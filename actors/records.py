@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
-from transports import current_clock
+from transports import Clock, current_clock
 
 from .command import CommandState, Outcome, Priority
 from .errors import RefusedError
@@ -13,6 +13,11 @@ from .events import CommandFinished, CommandMoved, CommandRefused, Events
 from .faults import Cause
 from .ledger import Ledger
 from .ticket import Ticket
+
+# Asked for with each step: Python 3.11 takes as long to find a member in its class as to
+# call a function.
+_QUEUED: Final = CommandState.QUEUED
+_EMERGENCY: Final = Priority.EMERGENCY
 
 
 class Records:
@@ -67,35 +72,27 @@ class Records:
         """Return a command's latest step as an event."""
         command = ticket.command
         plan = command.plan
-        reply = error = None
-        if outcome is not None:
-            reply, error = outcome.reply, outcome.error
-        sent = ticket.state is not CommandState.QUEUED
         clock = current_clock()
-        return CommandMoved(
+        queued = CommandMoved(
             mono_ns=clock.mono_ns(),
             utc_ns=clock.utc_ns(),
             bus=self._bus,
             instrument=command.instrument,
             command=plan.name,
             seq=command.seq,
-            state=ticket.state,
+            state=_QUEUED,
             writes=plan.writes,
-            urgent=command.priority is Priority.EMERGENCY,
+            urgent=command.priority is _EMERGENCY,
             target=command.target,
             caller=command.caller,
             lease=None if command.lease is None else command.lease.token,
             hazardous=plan.hazardous,
             request=plan.exchange.request,
             deadline_s=None if command.deadline_s == math.inf else command.deadline_s,
-            attempt=ticket.attempts,
-            acknowledgement=ticket.acknowledgement,
-            sent_ns=None if reply is None else reply.sent_ns,
-            reply=b"" if reply is None else reply.data,
-            cause=None if error is None else error.cause,
-            error=None if error is None else str(error),
-            may_have_executed=sent if error is None else error.may_have_executed,
         )
+        if outcome is None and ticket.state is _QUEUED:
+            return queued
+        return _later(queued, ticket, outcome, clock)
 
     def note_finished(self, ticket: Ticket[Any], error: str | None, cause: Cause | None) -> None:
         """Tell observers how a command ended."""
@@ -114,13 +111,14 @@ class Records:
 class Steps:
     """Tells of the steps of one command. Made by `Records.steps`."""
 
-    __slots__ = ("_events", "_first", "_ledger", "_records")
+    __slots__ = ("_clock", "_events", "_first", "_ledger", "_records")
 
     def __init__(self, records: Records, events: Events, ledger: Ledger | None) -> None:
         """Tell nothing yet."""
         self._records = records
         self._events = events
         self._ledger = ledger
+        self._clock = current_clock()
         # The first event, which says what stays the same.
         self._first: CommandMoved | None = None
 
@@ -142,24 +140,29 @@ class Steps:
             self._first = None  # the ticket may be kept for long
 
     def _move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> CommandMoved:
-        first = self._first
-        if first is None:
-            first = self._first = self._records.move_of(ticket, outcome)
-            return first
-        reply = error = None
-        if outcome is not None:
-            reply, error = outcome.reply, outcome.error
-        sent = ticket.state is not CommandState.QUEUED
-        clock = current_clock()
-        return first.later(
-            mono_ns=clock.mono_ns(),
-            utc_ns=clock.utc_ns(),
-            state=ticket.state,
-            attempt=ticket.attempts,
-            acknowledgement=ticket.acknowledgement,
-            sent_ns=None if reply is None else reply.sent_ns,
-            reply=b"" if reply is None else reply.data,
-            cause=None if error is None else error.cause,
-            error=None if error is None else str(error),
-            may_have_executed=sent if error is None else error.may_have_executed,
-        )
+        if self._first is None:
+            self._first = self._records.move_of(ticket, outcome)
+            return self._first
+        return _later(self._first, ticket, outcome, self._clock)
+
+
+def _later(
+    before: CommandMoved, ticket: Ticket[Any], outcome: Outcome[Any] | None, clock: Clock
+) -> CommandMoved:
+    """Return a command's latest step as an event; `before` is an earlier one."""
+    reply = error = None
+    if outcome is not None:
+        reply, error = outcome.reply, outcome.error
+    sent = ticket.state is not _QUEUED
+    return before.later(
+        mono_ns=clock.mono_ns(),
+        utc_ns=clock.utc_ns(),
+        state=ticket.state,
+        attempt=ticket.attempts,
+        acknowledgement=ticket.acknowledgement,
+        sent_ns=None if reply is None else reply.sent_ns,
+        reply=b"" if reply is None else reply.data,
+        cause=None if error is None else error.cause,
+        error=None if error is None else str(error),
+        may_have_executed=sent if error is None else error.may_have_executed,
+    )
