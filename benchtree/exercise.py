@@ -84,6 +84,8 @@ TRIPPED: Final = "an emergency trips its instrument"
 UNCUT: Final = "driving safe is not cut short by cancellation"
 TOLD_ONCE: Final = "every ticket tells its outcome"
 
+_PRIORITIES: Final = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
+
 _SINKS: Final[Mapping[str, Callable[[Path], BlockingSink]]] = {
     "sqlite": SqliteSink,
     "csv": CsvSink,
@@ -159,7 +161,7 @@ class Exercise:
 
     async def _give(self, instrument: Instrument, random: Random) -> None:
         directive = _some_directive(instrument, random)
-        priority = random.choice([Priority.HIGH, Priority.NORMAL, Priority.LOW])
+        priority = random.choice(_PRIORITIES)
         manner = random.random()
         began_s = trio.current_time()
         was_open = self.bench.invariants.is_open(instrument.bus.name, instrument.name)

@@ -70,6 +70,8 @@ HASHED_TOGETHER: Final = 512
 LOOK_S: Final = 5.0
 """How often commands that wait are looked at, in simulated seconds."""
 
+_STATES: Final = {each: each.name for each in CommandState}
+
 
 @frozen(kw_only=True)
 class Report:
@@ -233,7 +235,14 @@ class Bench:
 
     def observe(self, event: Event) -> None:
         """Trace and check one event."""
-        self._trace.add(event.mono_ns, _text(event))
+        if type(event) is CommandMoved:  # the most frequent one, without the cost of its repr
+            cause = "" if event.cause is None else f" {event.cause.value}"
+            reply = f" {event.reply!r}" if event.reply else ""
+            state = _STATES[event.state]
+            text = f"#{event.seq} {event.instrument}.{event.command} {state}{cause}{reply}"
+        else:
+            text = repr(event)
+        self._trace.add(event.mono_ns, text)
         self.invariants.observe(event)
 
     def _count_closed(self) -> None:
@@ -506,9 +515,6 @@ class _Doom:
         raise RuntimeError(PLANNED_CRASH)
 
 
-_STATES: Final = {each: each.name for each in CommandState}
-
-
 class _StandstillError(BaseException):
     """Too much happened without time passing. No code of the bench may catch it."""
 
@@ -554,13 +560,3 @@ class _Trace:
     def digest(self) -> str:
         self._flush()
         return self._hash.hexdigest()[:16]
-
-
-def _text(event: Event) -> str:
-    """Return an event in one line; the most frequent one without the cost of its repr."""
-    if type(event) is CommandMoved:
-        cause = "" if event.cause is None else f" {event.cause.value}"
-        reply = f" {event.reply!r}" if event.reply else ""
-        state = _STATES[event.state]
-        return f"#{event.seq} {event.instrument}.{event.command} {state}{cause}{reply}"
-    return repr(event)

@@ -127,6 +127,10 @@ _WORDS: Final[Mapping[type[Event], tuple[str, Callable[[Any], str]]]] = {
 }
 """The events that bear upon commands: what they are called, and what they say."""
 
+# Asked for with each step: Python 3.11 takes as long to find a member in its class as to
+# call a function.
+_QUEUED: Final = CommandState.QUEUED
+
 # What the caller did to his own read is no news.
 _CALLERS_OWN: Final = (Cause.WITHDRAWN, Cause.EXPIRED)
 
@@ -251,7 +255,7 @@ class Journal:
     def note(self, moved: CommandMoved) -> None:
         """Take down a step of a command."""
         state, seq = moved.state, moved.seq
-        if state is CommandState.QUEUED:
+        if state is _QUEUED:
             if seq in self._open:
                 return  # it was entered before
             if len(self._waiting) >= KEPT:
@@ -419,7 +423,7 @@ class Journal:
         rows = self._waiting[:_AT_ONCE]
         if self.failing is not None and len(rows) > 1 and rows[-1].kind is RowKind.ENDED:
             del rows[-1]  # what is missing is told before the end: nothing follows that
-        entered = [row.seq for row in rows if row.state is CommandState.QUEUED and row.seq]
+        entered = [row.seq for row in rows if row.state is _QUEUED and row.seq]
         durable = not self._awaited.keys().isdisjoint(entered)
         self._writing_s = trio.current_time()
         try:
@@ -526,7 +530,7 @@ async def keep_journal(journal: Journal) -> AsyncGenerator[Journal]:
 
 
 def _command_row(moved: CommandMoved, kind: RowKind) -> JournalRow:
-    queued = moved.state is CommandState.QUEUED
+    queued = moved.state is _QUEUED
     return JournalRow(
         kind=kind,
         utc_ms=moved.utc_ns // 1_000_000,
