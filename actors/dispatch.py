@@ -129,7 +129,9 @@ class Dispatch:
                 own.bounded = False
                 with trio.CancelScope() as own.scope:
                     while not own.bounded:
-                        await self._step()
+                        work = self._next_work()
+                        if work is not None:
+                            await work
                         if self._attempts.crash is not None:
                             await trio.sleep_forever()  # a task beside has ended the incarnation
                         if self.upkeep.up and not told:
@@ -161,71 +163,86 @@ class Dispatch:
                 cause, reason = self._attempts.why_over()
                 self._intake.fail(engagement.ticket, cause, reason, fault=engagement.fault)
 
-    async def _step(self) -> None:
-        """Do the most urgent piece of work, or wait for some."""
+    # What comes next is looked up here, and awaited by `serve`; None is begun beside it.
+
+    def _next_work(self) -> Awaitable[None] | None:
+        """Return the most urgent piece of work, or the wait for some."""
         if self._intake.lent is not None:
-            await self._stay_away()
-        elif self._transport.state is LineState.CLOSED:
-            if self._aside:
-                await self._inbox.wait()  # they meet the loss themselves
-            else:
-                await self._reach()
-        elif self._intake.breaker.forced:
-            await self.upkeep.lose(self._intake.reason)
-        elif len(self._aside) >= self._transport.max_in_flight:
-            await self._inbox.wait()
-        elif (emergency := self._inbox.next_emergency()) is not None:
+            return self._stay_away()
+        if self._transport.state is LineState.CLOSED:
+            # Whoever is beside meets the loss himself.
+            return self._inbox.wait() if self._aside else self._reach()
+        if self._intake.breaker.forced:
+            return self.upkeep.lose(self._intake.reason)
+        if len(self._aside) >= self._transport.max_in_flight:
+            return self._inbox.wait()
+        emergency = self._inbox.next_emergency()
+        if emergency is not None:
             member = self._intake.members[emergency.command.instrument]
             # Whoever answers there must be known before it is told anything.
             if member.known:
-                await self._begin_next()
-            else:
-                await self._do(member, self.upkeep.bring_up, urgent=True)
-        elif (unsafe := self.safety.next_unsafe()) is not None:
-            await self._do(unsafe, self.upkeep.drive_safe, urgent=True)
-        else:
-            await self._step_in_turn()
+                return self._next_command()
+            return self._work_on(member, self.upkeep.bring_up, urgent=True)
+        unsafe = self.safety.next_unsafe()
+        if unsafe is not None:
+            return self._work_on(unsafe, self.upkeep.drive_safe, urgent=True)
+        return self._next_in_turn()
 
-    async def _step_in_turn(self) -> None:
-        """Probe, go on with something, begin something, or wait: whose turn it is."""
+    def _next_in_turn(self) -> Awaitable[None] | None:
+        """Return a probe, going on with something, beginning something: whose turn it is."""
         # Probing and serving take turns, so that neither starves the other; so do those who
         # go on with something and those who begin.
         if not self._probed_last and self.upkeep.probe_due:
             self._probed_last = True
-            await self._do(self.upkeep.next_probed(), self.upkeep.probe)
-            return
+            return self._work_on(self.upkeep.next_probed(), self.upkeep.probe)
         self._probed_last = False
         if self._engagements and not self._continued_last:
             member_due = self._engagements.due(trio.current_time())
             if member_due is not None:
                 self._continued_last = True
-                await self._do(member_due, self._continue)
-                return
+                return self._work_on(member_due, self._continue)
         self._continued_last = False
-        await self._begin_next()
+        return self._next_command()
 
-    async def _rest(self) -> None:
-        """Wait for work."""
+    def _next_command(self) -> Awaitable[None] | None:
+        """Return carrying out the next command, or the wait for one."""
+        ticket = self._inbox.take_nowait()
+        if ticket is None:
+            return self._rest()
+        member = self._intake.members[ticket.command.instrument]
+        urgent = ticket.command.priority is Priority.EMERGENCY
+        if self._nursery is not None:
+            flight = Flight(ticket=ticket)
+            work = partial(self._attempts.attempt, flight, ticket)
+            self._send_off(self._nursery, member, work, flight, urgent=urgent)
+            return None
+        if urgent:
+            work = partial(self._attempts.attempt, self._own, ticket)
+            return self._urgently(self._own, work, member)
+        return self._attempts.attempt(self._own, ticket, member)
+
+    def _rest(self) -> Awaitable[None] | None:
+        """Return the wait for work; None where some has become due."""
         self.quiet.set()
         next_s = self.upkeep.next_probe_s
         if self._engagements:
             next_s = min(next_s, self._engagements.next_due_s())
         if next_s == math.inf:
-            await self._inbox.wait()
-        elif next_s > trio.current_time():
-            with trio.CancelScope(deadline=next_s):
-                await self._inbox.wait()
+            return self._inbox.wait()
+        return self._wait_until(next_s) if next_s > trio.current_time() else None
 
-    async def _do(
+    async def _wait_until(self, next_s: float) -> None:
+        with trio.CancelScope(deadline=next_s):
+            await self._inbox.wait()
+
+    def _work_on(
         self, member: Member, work: Callable[[Member], Awaitable[None]], *, urgent: bool = False
-    ) -> None:
-        """Do work for an instrument: here and now, or beside, where the line is multiplexed."""
+    ) -> Awaitable[None] | None:
+        """Return work for an instrument; begin it beside where the line is multiplexed."""
         if self._nursery is not None:
             self._send_off(self._nursery, member, work, Flight(), urgent=urgent)
-        elif urgent:
-            await self._urgently(self._own, work, member)
-        else:
-            await work(member)
+            return None
+        return self._urgently(self._own, work, member) if urgent else work(member)
 
     def _send_off(
         self,
@@ -374,27 +391,6 @@ class Dispatch:
             if not self.upkeep.up:
                 # Cancelled, it counts as neither; what failed has moved on.
                 self.upkeep.cut_probe(self._intake.breaker, epoch, self._intake.name)
-
-    # Commands.
-
-    async def _begin_next(self) -> None:
-        """Begin with the next command, or wait where there is none."""
-        ticket = self._inbox.take_nowait()
-        if ticket is None:
-            await self._rest()
-            return
-        member = self._intake.members[ticket.command.instrument]
-        urgent = ticket.command.priority is Priority.EMERGENCY
-        if self._nursery is not None:
-            flight = Flight(ticket=ticket)
-            work = partial(self._attempts.attempt, flight, ticket)
-            self._send_off(self._nursery, member, work, flight, urgent=urgent)
-        elif urgent:
-            await self._urgently(
-                self._own, partial(self._attempts.attempt, self._own, ticket), member
-            )
-        else:
-            await self._attempts.attempt(self._own, ticket, member)
 
     async def _continue(self, member: Member) -> None:
         """Go on with what a lane is engaged with."""

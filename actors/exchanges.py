@@ -50,12 +50,19 @@ class Exchanges:
         # How many parity errors the line had counted when one was last looked for.
         self._parity_errors = 0
 
-    async def exchange(self, exchange: Exchange, commit: Callable[[], None] | None = None) -> Reply:
+    def exchange(
+        self, exchange: Exchange, commit: Callable[[], None] | None = None
+    ) -> Awaitable[Reply]:
         """Bring the line into step if it is not, then make one exchange."""
-        transport = self._transport
-        if transport.owed(exchange.unit):
-            await self.resync(exchange.unit)
-        return await transport.exchange(exchange, commit=commit)
+        if self._transport.owed(exchange.unit):
+            return self._exchange_in_step(exchange, commit)
+        return self._transport.exchange(exchange, commit=commit)
+
+    async def _exchange_in_step(
+        self, exchange: Exchange, commit: Callable[[], None] | None
+    ) -> Reply:
+        await self.resync(exchange.unit)
+        return await self._transport.exchange(exchange, commit=commit)
 
     async def follow(self, plan: Plan[T], reply: Reply) -> tuple[Plan[T], Reply]:
         """Make the exchanges that a reply leads to; return the last step and its reply."""
