@@ -22,6 +22,8 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 import trio
 from attrs import field, frozen, validators
 
+from transports import current_clock
+
 from .bus import Bus
 from .command import CommandState, Outcome, Plan, Priority
 from .errors import RefusedError
@@ -333,13 +335,12 @@ class Reconciler:
         """
         least_s, most_s = _LOW_S
         share_s = self.policy.every_s / (4 * max(1, len(self.bus.members)))
-        over = trio.Event()
-        ticket.follow(lambda _: over.set())
+        clock, over = current_clock(), trio.lowlevel.ParkingLot()
+        ticket.follow(lambda _: over.unpark())
         while _waits(ticket):
-            look_s = trio.current_time() + min(max(share_s, least_s), most_s)
-            with trio.CancelScope(deadline=min(look_s, ends_s)):
-                await over.wait()
-            if _waits(ticket) and trio.current_time() >= ends_s:
+            look_s = clock.now_s() + min(max(share_s, least_s), most_s)
+            await clock.park_until(over, min(look_s, ends_s))
+            if _waits(ticket) and clock.now_s() >= ends_s:
                 raise _not_in_time(ticket.command.plan)
             if _waits(ticket) and len(member.lane) > 1:
                 raise _CrowdedOutError(f"{len(member.lane) - 1} commands go first")

@@ -2,8 +2,9 @@
 
 Trio has no public interface for that. It shuffles the order of runnable tasks with a random
 generator of its own, which two private names of `trio._core._run` make repeatable (as of
-Trio 0.35), it keeps idle threads for later in a cache, and only its runner knows that
-somebody waits until nothing else goes on. A test fails loudly should these change.
+Trio 0.35), it keeps idle threads for later in a cache, and only its runner knows whether a
+task is to be run, and that somebody waits until none is. A test fails loudly should these
+change.
 """
 
 from __future__ import annotations
@@ -64,19 +65,23 @@ class JumpingClock(trio.abc.Clock):
 
         Somebody may wait until all others do: that is to be told before time moves.
         """
-        if self._context.runner.waiting_for_idle:
+        runner = self._context.runner
+        if runner.waiting_for_idle:
             return math.inf
         alarms = self._alarms
-        next_s = deadline
-        if alarms and alarms[0][0] < deadline:
-            next_s = alarms[0][0]
-        if next_s == math.inf:
-            return math.inf
-        if next_s > self.now_s:
-            self._move_to(next_s)
-        while alarms and alarms[0][0] <= self.now_s:
-            heappop(alarms)[2]()
-        return 0.0
+        while True:
+            next_s = deadline
+            if alarms and alarms[0][0] < deadline:
+                next_s = alarms[0][0]
+            if next_s == math.inf:
+                return math.inf
+            if next_s > self.now_s:
+                self._move_to(next_s)
+            while alarms and alarms[0][0] <= self.now_s:
+                heappop(alarms)[2]()
+            # What wakes nobody any more is worth no pass of the event loop.
+            if runner.runq or next_s == deadline:
+                return 0.0
 
     def call_at(self, when_s: float, wake: Callable[[], object]) -> None:
         """Call `wake`, which may wake tasks and no more, when it is `when_s`."""
