@@ -336,7 +336,11 @@ class Reconciler:
         least_s, most_s = _LOW_S
         share_s = self.policy.every_s / (4 * max(1, len(self.bus.members)))
         clock, over = current_clock(), trio.lowlevel.ParkingLot()
-        ticket.follow(lambda _: over.unpark())
+
+        def wake(_: object) -> None:
+            over.unpark()
+
+        ticket.follow(wake)
         while _waits(ticket):
             look_s = clock.now_s() + min(max(share_s, least_s), most_s)
             await clock.park_until(over, min(look_s, ends_s))

@@ -533,13 +533,10 @@ def test_every_await_of_the_bus_can_be_cancelled() -> None:
         "Dispatch.drive_safe_alone": safe,
         "Dispatch._await_unstuck": away,
         "Dispatch._stay_away": away,
-        "Dispatch._step: await self._stay_away()": away,
         "Dispatch._reach: await self._await_unstuck()": away,
         "Dispatch._await_unstuck.ring": away,
         "Dispatch.watch_service": "cancelled in the tests of operations",
         f"Dispatch.serve: {over}": aside,
-        "Dispatch._step: await self._inbox.wait()  # they meet the loss themselves": aside,
-        "Dispatch._step: await self._inbox.wait()": aside,
         "Dispatch._send_off.fly": aside,
     }
     assert unhit(dispatch, hits, excused) == []
