@@ -229,11 +229,7 @@ class Dispatch:
             next_s = min(next_s, self._engagements.next_due_s())
         if next_s == math.inf:
             return self._inbox.wait()
-        return self._wait_until(next_s) if next_s > trio.current_time() else None
-
-    async def _wait_until(self, next_s: float) -> None:
-        with trio.CancelScope(deadline=next_s):
-            await self._inbox.wait()
+        return self._inbox.wait_until(next_s) if next_s > trio.current_time() else None
 
     def _work_on(
         self, member: Member, work: Callable[[Member], Awaitable[None]], *, urgent: bool = False
@@ -354,8 +350,7 @@ class Dispatch:
             await self.connect()
         else:
             self.quiet.set()
-            with trio.CancelScope(deadline=breaker.retry_at_s):
-                await self._inbox.wait()
+            await self._inbox.wait_until(breaker.retry_at_s)
 
     async def _await_unstuck(self) -> None:
         """Wait until a call that does not return gives the line back: no probe before that."""

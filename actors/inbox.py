@@ -17,6 +17,8 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
+from transports import current_clock
+
 from .command import Priority
 
 M = TypeVar("M")
@@ -119,7 +121,7 @@ class Lane(Generic[M]):
 class Inbox(Generic[M]):
     """All lanes of one actor."""
 
-    __slots__ = ("_asleep", "_emergencies", "_lanes", "_rung", "_turns")
+    __slots__ = ("_asleep", "_bell", "_emergencies", "_lanes", "_rung", "_turns")
 
     def __init__(self) -> None:
         """Make an inbox without lanes."""
@@ -129,6 +131,8 @@ class Inbox(Generic[M]):
         self._emergencies = 0
         # The actor's task while it waits.
         self._asleep: trio.lowlevel.Task | None = None
+        # Where it waits instead, while that has an end.
+        self._bell: trio.lowlevel.ParkingLot | None = None
         # Whether somebody rang since the actor last went there.
         self._rung = False
 
@@ -277,11 +281,13 @@ class Inbox(Generic[M]):
     def ring(self) -> None:
         """Wake the actor, though nothing was put."""
         asleep = self._asleep
-        if asleep is None:
-            self._rung = True
-        else:
+        if asleep is not None:
             self._asleep = None
             trio.lowlevel.reschedule(asleep)
+        elif self._bell:
+            self._bell.unpark()
+        else:
+            self._rung = True
 
     async def wait(self) -> None:
         """Wait until something is put or the bell is rung."""
@@ -292,6 +298,14 @@ class Inbox(Generic[M]):
         else:
             self._asleep = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    async def wait_until(self, when_s: float) -> None:
+        """Wait until something is put or the bell is rung, but not beyond `when_s`."""
+        if self._rung:
+            await self.wait()
+        else:
+            self._bell = trio.lowlevel.ParkingLot()
+            await current_clock().park_until(self._bell, when_s)
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._asleep = None

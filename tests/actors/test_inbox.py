@@ -433,3 +433,23 @@ def test_its_representation_tells_the_load_of_each_lane(inbox: Inbox[str]) -> No
     inbox.put_nowait(lane, "x")
     lane.held = True
     assert repr(inbox) == "<Inbox [<Lane psu 1/4 held>]>"
+
+
+async def test_a_wait_ends_at_its_time_and_no_ring_is_lost(
+    inbox: Inbox[str], autojump_clock: MockClock
+) -> None:
+    """Who waits with an end is woken by the bell or by the end, and a ring after it counts."""
+    began_s = trio.current_time()
+
+    await inbox.wait_until(began_s + 2.0)
+    assert trio.current_time() == began_s + 2.0
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.wait_until, began_s + 9.0)
+        await wait_all_tasks_blocked()
+        inbox.ring()
+    assert trio.current_time() == began_s + 2.0
+
+    inbox.ring()
+    await inbox.wait_until(began_s + 9.0)
+    assert trio.current_time() == began_s + 2.0
