@@ -189,6 +189,7 @@ class _LineFramer(_Buffer):
             # One copy, not two: blocks are large.
             frame = bytes(memoryview(self._held)[:end])
             self._held = bytearray()
+            self._searched = 0
             return frame
         if (frame_or_none := self.next_frame()) is not None:
             return frame_or_none
@@ -198,16 +199,17 @@ class _LineFramer(_Buffer):
 
     def clear(self) -> int:
         self._searched = 0
+        if not self._held and self._block is None:
+            return 0
         count = super().clear()
-        if self._block is None:
-            return count
-        count += self._block.tell()
-        self._block, self._block_left = None, 0
+        if self._block is not None:
+            count += self._block.tell()
+            self._block, self._block_left = None, 0
         return count
 
     def _begin_block(self) -> None:
         """Look whether the frame begins with a block whose length it tells."""
-        if self._block is not None or not (self._max_block and self._held.startswith(b"#")):
+        if not (self._max_block and self._block is None and self._held.startswith(b"#")):
             return
         digits = bytes(self._held[1:2])
         if not (digits.isdigit() and digits != b"0") or len(self._held) < 2 + int(digits):

@@ -172,6 +172,16 @@ def test_messages_that_the_line_ends(message: bytes, frame: bytes | None, left: 
     assert framer.clear() == left
 
 
+def test_a_frame_after_a_message() -> None:
+    """What was looked for in a block that the line ended is looked for anew in what follows."""
+    framer = Lines().framer(MAX_FRAME)
+    framer.feed(b"#0abc")
+    assert framer.next_frame() is None
+    assert framer.end_message() == b"#0abc"
+    framer.feed(b"1\n")
+    assert framer.next_frame() == b"1"
+
+
 def test_half_a_frame_in_a_message() -> None:
     """A message that ends in the middle of a block or a measured frame is a fault."""
     for framing, data in ((Lines(), b"#15ab"), (MEASURED, _measured(b"abc")[:-1])):

@@ -127,7 +127,8 @@ class MemoryStream:
 
     def write_nowait(self, data: bytes) -> int:
         """Hand over all of `data`."""
-        self._check()
+        if self.closed or self._cut:
+            raise self._over()
         self._wire.add(self._line.receive(data, self._clock.now_s()))
         return len(data)
 
@@ -137,7 +138,8 @@ class MemoryStream:
 
     def read_nowait(self) -> bytes:
         """Return what has arrived, or b"" when nothing has."""
-        self._check()
+        if self.closed or self._cut:
+            raise self._over()
         return self._wire.take(self._clock.now_s())
 
     async def wait_readable(self) -> None:
@@ -189,8 +191,7 @@ class MemoryStream:
             self._wire.changed.unpark_all()
         await trio.lowlevel.checkpoint()
 
-    def _check(self) -> None:
+    def _over(self) -> LineClosedError | PeerLostError:
         if self.closed:
-            raise LineClosedError("the line is closed")
-        if self._cut:
-            raise PeerLostError("the simulated device was unplugged")
+            return LineClosedError("the line is closed")
+        return PeerLostError("the simulated device was unplugged")
