@@ -25,7 +25,7 @@ from transports import (
     UnsupportedError,
 )
 
-from .command import CommandState, Outcome, Priority
+from .command import EMERGENCY, CommandState, Outcome
 from .engagements import Engagements
 from .errors import DeviceError
 from .events import AttemptBegun, AttemptFailed, Events
@@ -124,7 +124,7 @@ class Attempts:
             raise
         finally:
             flight.ticket = None
-            if ticket.command.priority is Priority.EMERGENCY:
+            if ticket.command.priority is EMERGENCY:
                 # Whatever it wrote, a tripped instrument ends in its safe state.
                 self._safety.require_again(member)
 
@@ -177,7 +177,7 @@ class Attempts:
         if command.deadline_s <= trio.current_time():
             self._intake.fail(ticket, Cause.EXPIRED, "its deadline passed before its turn")
             raise _NotSentError
-        if command.priority is not Priority.EMERGENCY:
+        if command.priority is not EMERGENCY:
             objection = self._intake.objection(command.instrument, plan, command.lease)
             if objection is not None:
                 self._intake.fail(ticket, Cause.LEASE, objection[0], retry_after_s=objection[1])

@@ -48,6 +48,9 @@ TRANSITIONS: Final[Mapping[tuple[BreakerState, BreakerEvent], BreakerState]] = {
     (BreakerState.HALF_OPEN, BreakerEvent.CLOSE): BreakerState.CLOSED,
 }
 
+# Asked for after every exchange: Python 3.11 takes long to find a member in its class.
+_HALF_OPEN: Final = BreakerState.HALF_OPEN
+
 
 @frozen
 class BreakerPolicy:
@@ -144,7 +147,7 @@ class Breaker:
         self._failures = 0
         if self.policy.ratio is not None:
             self._count(now_s, failed=False)
-        if self._state is not BreakerState.HALF_OPEN:
+        if self._state is not _HALF_OPEN:
             return False
         self._openings = 0
         self._parts.clear()
@@ -193,7 +196,7 @@ class Breaker:
 
         Returns whether there was one.
         """
-        if epoch != self.epoch or self._state is not BreakerState.HALF_OPEN:
+        if epoch != self.epoch or self._state is not _HALF_OPEN:
             return False
         self._move(BreakerEvent.OPEN)
         return True
@@ -216,7 +219,7 @@ class Breaker:
         self._parts.clear()
         if self._state is BreakerState.OPEN:
             self._move(BreakerEvent.PROBE)
-        if self._state is BreakerState.HALF_OPEN:
+        if self._state is _HALF_OPEN:
             self._move(BreakerEvent.CLOSE)
 
     def postpone(self, until_s: float) -> None:

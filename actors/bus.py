@@ -23,7 +23,7 @@ from transports import BusProfile, LineState, RequestsService, Transport
 
 from .breaker import Breaker, BreakerPolicy
 from .bus_status import BusStatus, status_of
-from .command import Plan, Priority
+from .command import EMERGENCY, Plan, Priority
 from .dispatch import Dispatch
 from .errors import RefusedError
 from .events import Events
@@ -248,7 +248,7 @@ class Bus:
             caller=caller,
             deadline_s=deadline_s,
         )
-        if priority is Priority.EMERGENCY:
+        if priority is EMERGENCY:
             self.trip(device.name, f"emergency {plan.name}")
         return ticket
 
@@ -423,7 +423,7 @@ class Bus:
         for member in self._intake.members.values():
             for ticket in tuple(member.lane):
                 # An emergency waits for no breaker: it is the next incarnation's first work.
-                if ticket.command.priority is not Priority.EMERGENCY:
+                if ticket.command.priority is not EMERGENCY:
                     self._intake.take_back(
                         ticket, Cause.BREAKER, reason, retry_after_s=retry_after_s
                     )

@@ -97,6 +97,16 @@ class Priority(IntEnum):
     """For periodic polls: anything a person or a program asks goes first."""
 
 
+# What is asked for with every command, by its own name: Python 3.11 takes as long to find a
+# member in its class as to call a function.
+QUEUED: Final = CommandState.QUEUED
+DISPATCH: Final = CommandEvent.DISPATCH
+ACKNOWLEDGE: Final = CommandEvent.ACKNOWLEDGE
+COMPLETE: Final = CommandEvent.COMPLETE
+EMERGENCY: Final = Priority.EMERGENCY
+LOW: Final = Priority.LOW
+
+
 @frozen(kw_only=True)
 class Readback:
     """How to find out whether a device holds what it was told.

@@ -21,7 +21,7 @@ import trio
 from transports import BusProfile, LineState, RequestsService, Transport
 
 from .attempts import Attempts, Flight
-from .command import Priority
+from .command import EMERGENCY
 from .engagements import Engagements
 from .events import Events
 from .exchanges import Exchanges
@@ -210,7 +210,7 @@ class Dispatch:
         if ticket is None:
             return self._rest()
         member = self._intake.members[ticket.command.instrument]
-        urgent = ticket.command.priority is Priority.EMERGENCY
+        urgent = ticket.command.priority is EMERGENCY
         if self._nursery is not None:
             flight = Flight(ticket=ticket)
             work = partial(self._attempts.attempt, flight, ticket)

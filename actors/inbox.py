@@ -19,7 +19,7 @@ import trio
 
 from transports import current_clock
 
-from .command import Priority
+from .command import EMERGENCY, Priority
 
 M = TypeVar("M")
 
@@ -92,7 +92,7 @@ class Lane(Generic[M]):
 
     def has_room(self, priority: Priority) -> bool:
         """Return whether one more message fits."""
-        reserve = RESERVED if priority is Priority.EMERGENCY else 0
+        reserve = RESERVED if priority is EMERGENCY else 0
         return self.count + self.promised < self.bound + reserve
 
     def pop(self) -> M | None:
@@ -161,7 +161,7 @@ class Inbox(Generic[M]):
         Raises:
             InboxFullError: The lane has no room, or others wait for it.
         """
-        if lane.room and priority is not Priority.EMERGENCY:
+        if lane.room and priority is not EMERGENCY:
             raise InboxFullError(lane.name)
         if lane.count + lane.promised >= lane.bound and not lane.has_room(priority):
             raise InboxFullError(lane.name)
@@ -227,7 +227,7 @@ class Inbox(Generic[M]):
             queue = lane.queues[priority] = OrderedDict()
         queue[id(message)] = message
         queue.move_to_end(id(message), last=False)
-        if priority is Priority.EMERGENCY:
+        if priority is EMERGENCY:
             self._emergencies += 1
 
     def block(self, lane: Lane[M], message: M) -> None:
@@ -250,7 +250,7 @@ class Inbox(Generic[M]):
         lane.count -= 1
         if lane.blocked is not None:
             lane.blocked.discard(id(message))
-        if priority is Priority.EMERGENCY:
+        if priority is EMERGENCY:
             self._emergencies -= 1
         if not lane.count:
             self._turns.remove(lane)
@@ -261,7 +261,7 @@ class Inbox(Generic[M]):
         """Take everything out of a lane and return it, first served first."""
         messages = list(lane)
         if messages:
-            self._emergencies -= len(lane.queues[Priority.EMERGENCY] or ())
+            self._emergencies -= len(lane.queues[EMERGENCY] or ())
             lane.queues = [None] * len(Priority)
             lane.count = 0
             lane.blocked = None
@@ -276,7 +276,7 @@ class Inbox(Generic[M]):
         """Return the emergency that is served next, without taking it."""
         if not self._emergencies or (lane := self._next_urgent()) is None:
             return None
-        return next(iter((lane.queues[Priority.EMERGENCY] or {}).values()))
+        return next(iter((lane.queues[EMERGENCY] or {}).values()))
 
     def ring(self) -> None:
         """Wake the actor, though nothing was put."""
@@ -313,7 +313,7 @@ class Inbox(Generic[M]):
 
     def _next_urgent(self) -> Lane[M] | None:
         return next(
-            (each for each in self._turns if each.queues[Priority.EMERGENCY] and not each.busy),
+            (each for each in self._turns if each.queues[EMERGENCY] and not each.busy),
             None,
         )
 
@@ -325,6 +325,6 @@ class Inbox(Generic[M]):
         if queue is None:
             queue = lane.queues[priority] = OrderedDict()
         queue[id(message)] = message
-        if priority is Priority.EMERGENCY:
+        if priority is EMERGENCY:
             self._emergencies += 1
         self.ring()

@@ -18,7 +18,7 @@ from attrs import evolve
 from transports import current_clock
 
 from .breaker import Breaker
-from .command import Command, CommandState, Outcome, Plan, Priority
+from .command import EMERGENCY, LOW, QUEUED, Command, CommandState, Outcome, Plan, Priority
 from .engagements import Engagements, ending
 from .errors import RefusedError
 from .events import Events
@@ -134,12 +134,12 @@ class Intake:
                 plan,
                 caller,
                 hold,
-                once or priority is Priority.EMERGENCY,
+                once or priority is EMERGENCY,
             )
             steps = self.records.steps()
             moved = None if steps is None else steps.moved
             ticket: Ticket[T] = Ticket(command, self.withdraw, moved)
-            if ledger is not None and plan.hazardous and priority is not Priority.EMERGENCY:
+            if ledger is not None and plan.hazardous and priority is not EMERGENCY:
                 entered = True
                 await self._put_written(ledger, device, ticket, wait=wait)
             else:
@@ -226,7 +226,7 @@ class Intake:
             reason = self.down
         elif self.lent is not None:
             cause, reason = Cause.LEASE, f"the port of the bus {self.name} is lent to {self.lent}"
-        elif priority is not Priority.EMERGENCY:
+        elif priority is not EMERGENCY:
             objection = self.objection(device.name, plan, hold)
             if objection is not None:
                 cause, reason, retry_after_s = Cause.LEASE, *objection
@@ -241,7 +241,7 @@ class Intake:
             ):
                 cause, reason = Cause.BREAKER, f"quarantined: {member.reason}"
                 retry_after_s = member.breaker.retry_after_s(trio.current_time())
-            elif not wait and priority is Priority.LOW and member.engagement is not None:
+            elif not wait and priority is LOW and member.engagement is not None:
                 cause, reason = Cause.CONFLICT, _busy(member.engagement)
             elif not wait and member.recovering:
                 cause, reason = Cause.BREAKER, "it has its recovery window before it"
@@ -294,7 +294,7 @@ class Intake:
         if engagement is None:
             return
         for ticket in tuple(member.lane):
-            if ticket.command.once and ticket.command.priority is Priority.LOW:
+            if ticket.command.once and ticket.command.priority is LOW:
                 self.take_back(ticket, Cause.CONFLICT, _busy(engagement))
 
     def call_off(self, member: Member, cause: Cause, reason: str, *, at_all: bool = False) -> None:
@@ -327,7 +327,7 @@ class Intake:
         retry_after_s: float | None = None,
     ) -> bool:
         """Fail a command whose first byte was not handed over yet; return whether that is so."""
-        if ticket.state is not CommandState.QUEUED:
+        if ticket.state is not QUEUED:
             return False
         member = self.members.get(ticket.command.instrument)
         if member is not None:
@@ -391,7 +391,7 @@ class Intake:
                 )
         for ticket in self.inbox.empty(member.lane):
             # An emergency asked no breaker; it had its one attempt.
-            urgent = ticket.command.priority is Priority.EMERGENCY
+            urgent = ticket.command.priority is EMERGENCY
             self.fail(
                 ticket,
                 Cause.TRANSPORT if urgent else Cause.BREAKER,

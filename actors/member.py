@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from enum import Enum
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from attrs import define, evolve, field, frozen, validators
 
@@ -85,6 +85,9 @@ class Service(Enum):
     IN_SERVICE = "in service"
     QUARANTINED = "quarantined"
     """Out of service until a probe succeeds."""
+
+
+_AWAY: Final = (Service.CONNECTING, Service.RECOVERING)
 
 
 class Device(Protocol):
@@ -251,8 +254,7 @@ class Member:
     @property
     def recovering(self) -> bool:
         """Whether its recovery window is still to end before it can answer."""
-        away = self.service is Service.CONNECTING or self.service is Service.RECOVERING
-        return away and self.policy.recovery_s > 0.0
+        return self.policy.recovery_s > 0.0 and self.service in _AWAY
 
     def intend(self, plan: Plan[object]) -> None:
         """Note that the device was told to hold a setting."""

@@ -12,7 +12,7 @@ from attrs import define, evolve
 from transports import current_clock
 
 from .bus import Bus
-from .command import Outcome, Plan, Priority
+from .command import LOW, Outcome, Plan
 from .errors import DeviceError, RefusedError
 from .events import (
     BusLost,
@@ -178,7 +178,7 @@ class BusPoll:
                     ticket = await self.bus.submit(
                         group.instrument,
                         group.plan,
-                        priority=Priority.LOW,
+                        priority=LOW,
                         wait=False,
                         watch_deadline=False,
                         once=True,

@@ -25,7 +25,7 @@ from attrs import field, frozen, validators
 from transports import current_clock
 
 from .bus import Bus
-from .command import CommandState, Outcome, Plan, Priority
+from .command import LOW, QUEUED, Outcome, Plan, Priority
 from .errors import RefusedError
 from .events import StateDrifted, StateUnchecked, StatusFault, StatusUnknown, WriteResolved
 from .faults import REJECTED, TIMEOUT, Cause, Fault
@@ -135,7 +135,7 @@ class Reconciler:
                     del self._missed[name]  # why it is not has been told
                     continue
                 crowded = name in self._crowded and len(member.lane) > 0
-                if crowded or not await self._look_at(member, Priority.LOW):
+                if crowded or not await self._look_at(member, LOW):
                     self._crowded.add(name)
                     nursery.start_soon(self._look_at, member, Priority.HIGH)
                 else:
@@ -290,7 +290,7 @@ class Reconciler:
         ticket: Ticket[T] | None = None
         outcome: Outcome[T] | None = None
         try:
-            if priority is Priority.LOW:
+            if priority is LOW:
                 ticket = await self._submit(member, plan, priority, ends_s)
                 await self._await_turn(member, ticket, ends_s)
             if ticket is not None and ticket.state.final:
@@ -317,7 +317,7 @@ class Reconciler:
                 member.device,
                 plan,
                 priority=priority,
-                wait=priority is not Priority.LOW,
+                wait=priority is not LOW,
                 watch_deadline=False,
                 caller=f"reconcile.{self.bus.name}",
                 deadline_s=min(ends_s, trio.current_effective_deadline()),
@@ -355,7 +355,7 @@ def _not_in_time(plan: Plan[object]) -> _UnaskedError:
 
 
 def _waits(ticket: Ticket[Any]) -> bool:
-    return ticket.state is CommandState.QUEUED
+    return ticket.state is QUEUED
 
 
 _REPORTED: Final = "reported"

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any
 
 from transports import Clock, current_clock
 
-from .command import CommandState, Outcome, Priority
+from .command import EMERGENCY, QUEUED, Outcome
 from .errors import RefusedError
 from .events import CommandFinished, CommandMoved, CommandRefused, Events
 from .faults import Cause
 from .ledger import Ledger
 from .ticket import Ticket
-
-# Asked for with each step: Python 3.11 takes as long to find a member in its class as to
-# call a function.
-_QUEUED: Final = CommandState.QUEUED
-_EMERGENCY: Final = Priority.EMERGENCY
 
 
 class Records:
@@ -80,9 +75,9 @@ class Records:
             instrument=command.instrument,
             command=plan.name,
             seq=command.seq,
-            state=_QUEUED,
+            state=QUEUED,
             writes=plan.writes,
-            urgent=command.priority is _EMERGENCY,
+            urgent=command.priority is EMERGENCY,
             target=command.target,
             caller=command.caller,
             lease=None if command.lease is None else command.lease.token,
@@ -90,7 +85,7 @@ class Records:
             request=plan.exchange.request,
             deadline_s=None if command.deadline_s == math.inf else command.deadline_s,
         )
-        if outcome is None and ticket.state is _QUEUED:
+        if outcome is None and ticket.state is QUEUED:
             return queued
         return _later(queued, ticket, outcome, clock)
 
@@ -153,7 +148,7 @@ def _later(
     reply = error = None
     if outcome is not None:
         reply, error = outcome.reply, outcome.error
-    sent = ticket.state is not _QUEUED
+    sent = ticket.state is not QUEUED
     return before.later(
         mono_ns=clock.mono_ns(),
         utc_ns=clock.utc_ns(),

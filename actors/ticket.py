@@ -7,7 +7,17 @@ from typing import Generic, TypeVar
 
 import trio
 
-from .command import Command, CommandEvent, CommandState, Outcome, advance
+from .command import (
+    ACKNOWLEDGE,
+    COMPLETE,
+    DISPATCH,
+    QUEUED,
+    Command,
+    CommandEvent,
+    CommandState,
+    Outcome,
+    advance,
+)
 from .errors import CommandError, IllegalCommandStepError
 from .faults import Cause, Fault
 from .operation import Progress
@@ -44,7 +54,7 @@ class Ticket(Generic[T]):
         """Make a ticket for a command that was just accepted; `moved` is told of each step."""
         self.command = command
         #: How far the command has come.
-        self.state = CommandState.QUEUED
+        self.state = QUEUED
         #: How often its first byte was handed over.
         self.attempts = 0
         #: How many attempts have failed so far.
@@ -111,7 +121,7 @@ class Ticket(Generic[T]):
 
     def dispatch(self) -> None:
         """Note that the first byte is handed over now."""
-        self.state = advance(self.state, CommandEvent.DISPATCH)
+        self.state = advance(self.state, DISPATCH)
         self.attempts += 1
         if self._moved is not None:
             self._moved(self, None)
@@ -124,7 +134,7 @@ class Ticket(Generic[T]):
 
     def acknowledge(self, said: bytes) -> None:
         """Note that the hardware has answered, and what it said."""
-        self.state = advance(self.state, CommandEvent.ACKNOWLEDGE)
+        self.state = advance(self.state, ACKNOWLEDGE)
         self.acknowledgement = said
         if self._moved is not None:
             self._moved(self, None)
@@ -142,7 +152,7 @@ class Ticket(Generic[T]):
 
     def resolve(self, outcome: Outcome[T]) -> None:
         """Give the command its one outcome."""
-        event = CommandEvent.COMPLETE if outcome.error is None else CommandEvent.FAIL
+        event = COMPLETE if outcome.error is None else CommandEvent.FAIL
         self.state = advance(self.state, event)
         if self._moved is not None:
             self._moved(self, outcome)
@@ -170,7 +180,7 @@ class Ticket(Generic[T]):
         """Return the error for a failure now; by default it may have executed once sent."""
         command = self.command
         if may_have_executed is None:
-            may_have_executed = self.state is not CommandState.QUEUED
+            may_have_executed = self.state is not QUEUED
         return CommandError(
             reason,
             cause=cause,

@@ -44,6 +44,12 @@ class LineEvent(Enum):
     __hash__ = object.__hash__
 
 
+# What is asked for with every exchange, by its own name: Python 3.11 takes as long to find a
+# member in its class as to call a function.
+READY: Final = LineState.READY
+SENT: Final = LineEvent.SENT
+COMPLETED: Final = LineEvent.COMPLETED
+
 TRANSITIONS: Final[Mapping[tuple[LineState, LineEvent], LineState]] = {
     (LineState.CLOSED, LineEvent.OPENED): LineState.READY,
     (LineState.READY, LineEvent.SENT): LineState.WAITING,

@@ -29,7 +29,7 @@ from .errors import (
     UnsupportedError,
 )
 from .framing import Framing
-from .line_state import LineEvent, LineState, advance
+from .line_state import COMPLETED, READY, SENT, LineEvent, LineState, advance
 from .profile import BusProfile, Resync
 
 IDLE_CHECK_S: Final = 0.25
@@ -245,7 +245,7 @@ class StreamTransport:
             commit()
         clock = self._clock
         sent_ns = clock.mono_ns()
-        sent_s = self._note_sent(LineEvent.SENT)
+        sent_s = self._note_sent(SENT)
         self._counters.exchanges += 1
         try:
             frame = await self._converse(stream, exchange, sent_s)
@@ -332,7 +332,7 @@ class StreamTransport:
 
     def _ready_stream(self) -> ByteStream:
         stream = self._open_stream()
-        if self._state is LineState.READY:
+        if self._state is READY:
             return stream
         if self._state is LineState.WAITING:
             raise LineBusyError("another exchange is in flight", address=self.key)
@@ -349,7 +349,7 @@ class StreamTransport:
         return self._last_sent_s
 
     def _note_completed(self) -> None:
-        self._state = advance(self._state, LineEvent.COMPLETED)
+        self._state = advance(self._state, COMPLETED)
         self._quiet_since_s = self._clock.now_s()
         self._owed.clear()
 
@@ -363,12 +363,12 @@ class StreamTransport:
         count = self._framer.clear()
         while data := stream.read_nowait():
             count += len(data)
-        if self._state is not LineState.STALE:
+        if count and self._state is not LineState.STALE:
             self._counters.unsolicited_bytes += count
 
     async def _flush(self, stream: ByteStream) -> None:
         """Discard what arrived unasked, unless somebody waits for what arrives."""
-        if stream is not self._stream or self._state is not LineState.READY:
+        if stream is not self._stream or self._state is not READY:
             return
         try:
             self._discard_input(stream)
@@ -498,7 +498,7 @@ class StreamTransport:
             await self._lose(lost)
             raise
         stale = self._state is LineState.STALE
-        sent_s = self._note_sent(LineEvent.FENCED if stale else LineEvent.SENT)
+        sent_s = self._note_sent(LineEvent.FENCED if stale else SENT)
         # In order, the fence's answer comes after the last reply owed, however late that is.
         deadline_s = max(self._late_until_s, sent_s + self._profile.lateness_s)
         deadline_s += fence.reply_within_s or self._profile.reply_within_s
