@@ -65,9 +65,14 @@ class Records:
 
     def move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None = None) -> CommandMoved:
         """Return a command's latest step as an event."""
+        return self.step_of(ticket, outcome, current_clock())
+
+    def step_of(
+        self, ticket: Ticket[Any], outcome: Outcome[Any] | None, clock: Clock
+    ) -> CommandMoved:
+        """Return a command's latest step as an event, with the time of a clock."""
         command = ticket.command
         plan = command.plan
-        clock = current_clock()
         queued = CommandMoved(
             mono_ns=clock.mono_ns(),
             utc_ns=clock.utc_ns(),
@@ -136,7 +141,7 @@ class Steps:
 
     def _move_of(self, ticket: Ticket[Any], outcome: Outcome[Any] | None) -> CommandMoved:
         if self._first is None:
-            self._first = self._records.move_of(ticket, outcome)
+            self._first = self._records.step_of(ticket, outcome, self._clock)
             return self._first
         return _later(self._first, ticket, outcome, self._clock)
 
