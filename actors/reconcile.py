@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeGuard, TypeVar
 
 import trio
 from attrs import field, frozen, validators
@@ -29,7 +29,7 @@ from .command import LOW, QUEUED, Outcome, Plan, Priority
 from .errors import RefusedError
 from .events import StateDrifted, StateUnchecked, StatusFault, StatusUnknown, WriteResolved
 from .faults import REJECTED, TIMEOUT, Cause, Fault
-from .member import Member, Service
+from .member import Device, Member, Service
 from .supervisor import Started
 from .ticket import Ticket
 
@@ -73,13 +73,17 @@ class ReconcilePolicy:
     on_drift: OnDrift = OnDrift.REPORT
 
 
-@runtime_checkable
 class HasStatus(Protocol):
     """A device that can be asked for faults it found by itself."""
 
     def status_plan(self) -> Plan[Sequence[Fault]] | None:
         """Return what reads its status, or None where its driver knows no such thing."""
         ...
+
+
+def _has_status(device: Device) -> TypeGuard[HasStatus]:
+    """Return whether a device is one, without what asking the protocol costs each time."""
+    return hasattr(device, "status_plan")
 
 
 class _UnaskedError(Exception):
@@ -173,7 +177,7 @@ class Reconciler:
 
     async def _check_status(self, member: Member, priority: Priority) -> None:
         device = member.device
-        if member.name in self._without or not isinstance(device, HasStatus):
+        if member.name in self._without or not _has_status(device):
             return
         plan = device.status_plan()
         if plan is None:
