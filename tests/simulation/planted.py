@@ -398,8 +398,8 @@ def share_a_breaker(seed: int) -> Report:
 
     No bench can show this fault: a lane has one exchange in flight, and a line that is
     closed as its breaker opens ends all that is in flight on it, so that nothing outlives
-    the epoch it began in. In hundreds of seeds, multiplexed buses included, no success and
-    no failure of an older epoch ever reached a breaker. The rule is its own second safeguard, for
+    the epoch it began in. In fifty seeds, multiplexed buses included, no success and no
+    failure of an older epoch reached a breaker. The rule is its own second safeguard, for
     transports whose calls outlive their line, and is tried where it is written.
     """
 
