@@ -122,6 +122,11 @@ class Readback:
     agrees: Callable[[object], bool]
 
 
+def spell(data: bytes) -> str:
+    """Return bytes in letters; those that are none are escaped."""
+    return data.decode("latin-1").encode("unicode_escape").decode("ascii")
+
+
 @frozen(kw_only=True)
 class Plan(Generic[T_co]):
     """What to send for a directive, and how to understand the answer.
@@ -158,6 +163,11 @@ class Plan(Generic[T_co]):
     then: Callable[[bytes], Plan[T_co] | None] | None = None
     overlap: Overlap[T_co] | None = None
     retry: RetryPolicy | None = None
+
+    @property
+    def spelled(self) -> str:
+        """What is asked and the bytes that are sent first, in letters."""
+        return f"{self.name} {spell(self.exchange.request)}"
 
 
 @frozen

@@ -147,11 +147,30 @@ class IdentityMismatch(Event):
 
 @frozen(kw_only=True)
 class SettingsRestored(Event):
-    """After a reconnection, intended settings were written again."""
+    """After a reconnection, intended settings were written again.
+
+    Attributes:
+        settings: Which.
+        left_out: Which were not, because they can do harm.
+        sent: What was sent for each of `settings`, in letters.
+    """
 
     instrument: str
     settings: tuple[str, ...]
     left_out: tuple[str, ...]
+    sent: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class OperationStopped(Event):
+    """A device was told to stop what it was busy with, or may have been left busy with.
+
+    Attributes:
+        sent: What was sent, in letters.
+    """
+
+    instrument: str
+    sent: str
 
 
 @frozen(kw_only=True)
@@ -332,10 +351,15 @@ class SafeStateDue(Event):
 
 @frozen(kw_only=True)
 class SafeStateReached(Event):
-    """An instrument was driven to its safe state."""
+    """An instrument was driven to its safe state.
+
+    Attributes:
+        sent: What was sent for it, in letters.
+    """
 
     instrument: str
     reason: str
+    sent: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -19,8 +19,9 @@ from transports import (
     UnsupportedError,
 )
 
-from .command import Plan
+from .command import Plan, spell
 from .errors import DeviceError
+from .events import OperationStopped
 from .faults import DISCONNECTED, FOREIGN_REPLY, FRAMING, PARITY_ERROR, REJECTED, TIMEOUT, Fault
 from .intake import Intake
 from .member import Member, Script, Service
@@ -118,6 +119,13 @@ class Exchanges:
         """Stop an operation that may have been left running."""
         if member.left_running is not None:
             await self.exchange(member.left_running)
+            self.note_stopped(member)
+
+    def note_stopped(self, member: Member) -> None:
+        """Note that an instrument was told to stop what was left running."""
+        if member.left_running is not None:
+            request = spell(member.left_running.request)
+            self._intake.events.publish(OperationStopped(instrument=member.name, sent=request))
             member.left_running = None
 
     async def run_script(self, script: Script[T]) -> T:

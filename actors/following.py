@@ -186,7 +186,7 @@ class Following:
             engagement.due_s = trio.current_time() + self._profile.status_poll_s
             if await self._ask(member, member.left_running) is None:
                 return
-            member.left_running = None
+            self._exchanges.note_stopped(member)
         self._engagements.release(member)
 
     async def _ask(self, member: Member, exchange: Exchange) -> Reply | None:

@@ -91,6 +91,7 @@ class Safety:
         if member.left_running is not None:
             await self._exchanges.stop_left(member)
         refused: Exception | None = None
+        sent: list[str] = []
         for plan in member.device.safe_plans():
             try:
                 await self._exchanges.insist(member, partial(self._exchanges.write, plan))
@@ -98,13 +99,16 @@ class Safety:
                 refused = error  # it is there: the rest of the safe state is worth writing
             else:
                 member.intend(plan)
+                sent.append(plan.spelled)
         if refused is not None:
             raise refused
         reason, member.safe_reason = member.safe_reason, None
         self._due.pop(member, None)
         member.touched = member.safe_unsaid = False
         member.safe_told.send(None)
-        self._events.publish(SafeStateReached(instrument=member.name, reason=reason or ""))
+        self._events.publish(
+            SafeStateReached(instrument=member.name, reason=reason or "", sent=tuple(sent))
+        )
 
     def note_unsafe(self, member: Member, error: str) -> None:
         """Tell who waits that an instrument could not be driven safe yet."""

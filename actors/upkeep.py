@@ -377,6 +377,7 @@ class Upkeep:
     async def _restore(self, member: Member) -> None:
         """Write intended settings again; hazardous ones are left to their owner."""
         restored: list[str] = []
+        sent: list[str] = []
         left_out: list[str] = []
         for name, plan in member.intended.items():
             if plan.hazardous:
@@ -384,12 +385,16 @@ class Upkeep:
                 continue
             await self._exchanges.write(plan)
             restored.append(name)
+            sent.append(plan.spelled)
             member.doubts.pop(name, None)
         member.unrestored = False
         if member.intended:
             self._events.publish(
                 SettingsRestored(
-                    instrument=member.name, settings=tuple(restored), left_out=tuple(left_out)
+                    instrument=member.name,
+                    settings=tuple(restored),
+                    left_out=tuple(left_out),
+                    sent=tuple(sent),
                 )
             )
 

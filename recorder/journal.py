@@ -25,6 +25,10 @@ from attrs import define, evolve
 
 from actors import (
     AttemptFailed,
+    BreakerChanged,
+    BreakerState,
+    BusLent,
+    BusReturned,
     Cause,
     Chain,
     CommandMoved,
@@ -42,6 +46,7 @@ from actors import (
     LeaseReleased,
     LeaseRevoked,
     LedgerError,
+    OperationStopped,
     ReplyChannel,
     RowKind,
     SafeStateDue,
@@ -50,6 +55,7 @@ from actors import (
     SafeStateReached,
     SettingsRestored,
     StateDrifted,
+    StateUnchecked,
     StatusFault,
     StatusUnknown,
     WriteResolved,
@@ -94,7 +100,7 @@ _WORDS: Final[Mapping[type[Event], tuple[str, Callable[[Any], str]]]] = {
     LaneTripped: ("tripped", lambda each: each.reason),
     LaneRearmed: ("rearmed", lambda _: ""),
     SafeStateDue: ("safe state due", lambda each: each.reason),
-    SafeStateReached: ("safe state reached", lambda each: each.reason),
+    SafeStateReached: ("safe state reached", lambda each: _with_sent(each.reason, each.sent)),
     SafeStateOwed: ("safe state owed", lambda each: f"{each.reason}: {each.error}"),
     SafeStateFailed: ("safe state failed", lambda each: f"{each.reason}: {each.error}"),
     IdentityMismatch: (
@@ -103,8 +109,15 @@ _WORDS: Final[Mapping[type[Event], tuple[str, Callable[[Any], str]]]] = {
     ),
     SettingsRestored: (
         "settings restored",
-        lambda each: f"{_listed(each.settings)}; left out: {_listed(each.left_out)}",
+        lambda each: _with_sent(
+            f"{_listed(each.settings)}; left out: {_listed(each.left_out)}", each.sent
+        ),
     ),
+    OperationStopped: ("stopped", lambda each: f"sent: {each.sent}"),
+    BreakerChanged: ("breaker", lambda each: f"{each.state.name.lower()}: {each.reason}"),
+    StateUnchecked: ("not looked at", lambda each: f"for {each.for_s:g} s: {each.reason}"),
+    BusLent: ("bus lent", lambda each: f"{each.bus}, to {each.to}"),
+    BusReturned: ("bus returned", lambda each: each.bus),
     AttemptFailed: (
         "attempt failed",
         lambda each: f"{each.command}: {each.fault}; again in {each.again_in_s:.3g} s",
@@ -303,18 +316,19 @@ class Journal:
     def observe(self, event: Event) -> None:
         """Take down an event that bears upon commands; leave the others."""
         what = _WORDS.get(type(event))
-        if what is None:
+        if what is None or (
+            isinstance(event, BreakerChanged) and event.state is BreakerState.HALF_OPEN
+        ):
             return
         kept: Any = event
-        names = kept.instruments if isinstance(event, LeaseEvent) else (kept.instrument,)
-        for name in names:
+        for name in _whom(event):
             self._take_if_room(
                 JournalRow(
                     kind=RowKind.EVENT,
                     utc_ms=event.utc_ns // 1_000_000,
                     mono_ns=event.mono_ns,
                     seq=kept.seq if isinstance(event, AttemptFailed) else None,
-                    target=f"benchtree://{self._tree}/{name}",
+                    target=f"benchtree://{self._tree}/{name}".rstrip("/"),
                     instrument=name,
                     command=what[0],
                     attempt=kept.attempt if isinstance(event, AttemptFailed) else 0,
@@ -549,6 +563,25 @@ def _command_row(moved: CommandMoved, kind: RowKind) -> JournalRow:
         text=moved.error or "",
         request=_legible(moved.request) if queued else "",
     )
+
+
+def _whom(event: Event) -> Sequence[str]:
+    """Return which instruments an event is about; "" for none in particular."""
+    about: Any = event
+    match event:
+        case LeaseEvent():
+            return event.instruments
+        case BreakerChanged():
+            return (event.name,)
+        case BusLent() | BusReturned():
+            return ("",)
+        case _:
+            return (about.instrument,)
+
+
+def _with_sent(text: str, sent: Sequence[str]) -> str:
+    said = f"sent: {', '.join(sent)}" if sent else ""
+    return "; ".join(filter(None, (text, said)))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -17,6 +17,10 @@ from trio.testing import MockClock
 from actors import (
     TRANSITIONS,
     AttemptFailed,
+    BreakerChanged,
+    BreakerState,
+    BusLent,
+    BusReturned,
     Cause,
     Chain,
     CommandMoved,
@@ -27,11 +31,14 @@ from actors import (
     LaneTripped,
     LeaseGranted,
     LedgerError,
+    OperationStopped,
     ReadFailed,
     Replay,
     RowKind,
+    SafeStateReached,
     SettingsRestored,
     StateDrifted,
+    StateUnchecked,
     WriteResolved,
     first_seal,
 )
@@ -325,7 +332,20 @@ async def test_what_bears_upon_commands_is_taken_down(autojump_clock: MockClock)
                 again_in_s=1.0,
             )
         )
-        journal.observe(SettingsRestored(instrument="psu", settings=("volt",), left_out=()))
+        journal.observe(
+            SettingsRestored(
+                instrument="psu", settings=("volt",), left_out=(), sent=("volt.set VOLT 5",)
+            )
+        )
+        journal.observe(SafeStateReached(instrument="psu", reason="", sent=("output.set OUTP 0",)))
+        journal.observe(OperationStopped(instrument="psu", sent="ABOR"))
+        journal.observe(StateUnchecked(instrument="psu", for_s=90.0, reason="it is busy"))
+        journal.observe(BusLent(bus="supply", to="cell-4"))
+        journal.observe(BusReturned(bus="supply"))
+        for state in (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED):
+            journal.observe(
+                BreakerChanged(name="psu", state=state, retry_after_s=None, reason="silence")
+            )
         journal.observe(
             StateDrifted(
                 instrument="psu", setting="volt", wanted=5.0, found=6.0, action="reapplied"
@@ -350,7 +370,14 @@ async def test_what_bears_upon_commands_is_taken_down(autojump_clock: MockClock)
         ("psu", "lease granted", "7", "annealing"),
         ("oven", "lease granted", "7", "annealing"),
         ("psu", "attempt failed", "", "volt.set: TIMEOUT: no reply; again in 1 s"),
-        ("psu", "settings restored", "", "volt; left out: none"),
+        ("psu", "settings restored", "", "volt; left out: none; sent: volt.set VOLT 5"),
+        ("psu", "safe state reached", "", "sent: output.set OUTP 0"),
+        ("psu", "stopped", "", "sent: ABOR"),
+        ("psu", "not looked at", "", "for 90 s: it is busy"),
+        ("", "bus lent", "", "supply, to cell-4"),
+        ("", "bus returned", "", "supply"),
+        ("psu", "breaker", "", "open: silence"),
+        ("psu", "breaker", "", "closed: silence"),
         ("psu", "drifted", "", "volt was to be 5.0, is 6.0: reapplied"),
         ("psu", "write resolved", "", "volt.set was not carried out"),
     ]
