@@ -173,8 +173,8 @@ async def test_killed_holder(priority: int, tmp_path: Path, owners: Path) -> Non
         assert model.output_on
         await psu.output.set(False)
         assert model.voltage_v == 0.0
-        # Its socket is gone, too.
-        assert _kinds(owners) == [".owner", ".socket"]
+        # Its socket is gone, too; ours comes as soon as the tree has the port.
+        await until(lambda: _kinds(owners) == [".owner", ".socket"])
     assert _kinds(owners) == [".owner"]
 
 
