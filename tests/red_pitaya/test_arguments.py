@@ -76,6 +76,7 @@ MISTAKES: list[tuple[Told, str]] = [
     (lambda rp: rp.asg0.setup(frequenzy=1.0), "there is no setting 'frequenzy'; there are: wave"),
     (lambda rp: rp.set("lockbox.x", WRONG), "set: object cannot be packed; it takes numbers"),
     (lambda rp: rp.set("lockbox.x", 1 << 80), "set: .*; it takes numbers, texts, lists"),
+    (lambda rp: rp.set("lockbox.x", bytes(64 << 20)), "are more than the 67108800 that can travel"),
     (lambda rp: rp.set(_any(3), 1), "set.path: 3 is an int; it takes a str"),
     (lambda rp: rp.get("asg0"), "'asg0' names no attribute: write module.name"),
     (lambda rp: rp.get("asg0.frequency of it"), "names no attribute: write module.name"),
@@ -110,6 +111,8 @@ COMMANDS: list[tuple[Any, Any, Any, str]] = [
     ("scope_acquire", {}, "5", "timeout_s: '5' is a str"),
     ("scope_set_trigger", {}, 5.0, "scope_set_trigger: it needs the parameter 'trigger_source'"),
     ("scope_set_trigger", {"source": "off", "trigger_source": "off"}, 5.0, "give one of"),
+    ("asg_setup", {"phase": 1.0, "start_phase": 2.0}, 5.0, "phase and start_phase are the same"),
+    ("pid_configure", {"inputfilter": True}, 5.0, "True in it is no number"),
     ("asg_setup", {"channel": 0, "gain": 1}, 5.0, "asg_setup: it has no parameter 'gain'"),
     ("asg_set_frequency", {"frequency": 1.0, "phase": 0.0}, 5.0, "no parameter 'phase'; it takes"),
     ("asg_set_frequency", {"channel": "asg7", "value": 1.0}, 5.0, "no channel 'asg7'; there are"),
@@ -154,6 +157,23 @@ def test_what_the_board_makes_of_a_value_is_the_value(
     assert filters.same([-wanted, wanted], [-found, found]) is same
     assert filters.same([wanted, 200.0], [found, 200.0]) is same
     assert not filters.same([wanted, 200.0], [found, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("unit", "wanted", "found", "same"),
+    [("Hz", 1e3, 1e3 + 0.1, True), ("Hz", 1e3, 1e3 + 2.0, False), ("Hz", 0.05, 0.0, True),
+     ("Hz", 1e6, 1e6 + 900.0, True), ("Hz", 0.0, "0", False), ("deg", 360.0, 0.0, True),
+     ("deg", 0.01, 359.99, True), ("deg", 1.0, 359.0, False), ("deg", 90.0, 91.0, False)],
+)  # fmt: skip
+def test_a_step_of_a_register_is_all_that_may_differ(
+    unit: str, wanted: float, found: object, same: bool
+) -> None:
+    """However wide the range is, another value is another value; a full turn is none."""
+    limits = narrowed(Limits(float, unit, low=0.0, high=62.5e6), {"step": 125e6 / 2**30})
+    if unit == "deg":
+        limits = narrowed(Limits(float, unit, low=0.0, high=360.0), {"step": 0.02})
+    assert limits.same(wanted, found) is same
+    assert limits.problem(-1.0)
 
 
 def test_what_would_become_another_value_is_refused() -> None:

@@ -79,6 +79,10 @@ def attributes(module: Any) -> Mapping[str, Mapping[str, Any]]:
             limit = getattr(declared, bound, None)
             if isinstance(limit, (int, float)) and math.isfinite(limit):
                 limits[bound] = limit
+        step = getattr(declared, "increment", None)
+        # A register has steps of one size; what has none is rounded in ways of its own.
+        if hasattr(declared, "norm") and isinstance(step, (int, float)) and step > 0:
+            limits["step"] = float(step)
         choices = _choices(declared, module)
         if choices is not None:
             limits["choices"] = choices

@@ -21,6 +21,8 @@ from attrs import frozen
 MAX_FRAME: Final = 64 << 20
 """A longer frame is none: the pipe is out of step."""
 
+_LONGEST_BODY: Final = MAX_FRAME - 64
+
 # It carries no types.
 _msgpack: Final[Any] = msgpack
 
@@ -106,8 +108,12 @@ def pack(value: Any) -> bytes:
 
     Raises:
         TypeError: It holds something else.
+        ValueError: It is more than a frame takes.
     """
-    return _packb(value)
+    packed = _packb(value)
+    if len(packed) > _LONGEST_BODY:
+        raise ValueError(f"{len(packed)} bytes are more than the {_LONGEST_BODY} that can travel")
+    return packed
 
 
 def unpack(data: bytes) -> Any:

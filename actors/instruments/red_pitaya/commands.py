@@ -44,34 +44,45 @@ class Board(Protocol):
     iq1: Iq
     iq2: Iq
     sampler: Sampler
+    #: What the commands of the scope chose for the acquisitions to come.
+    chosen: dict[str, Any]
 
 
 Params: TypeAlias = dict[str, Any]
 
 _OUTPUT: Final = "output_direct"
 
+_ACQUIRED_BY_DEFAULT: Final[Mapping[str, Any]] = {
+    "decimation": 64,
+    "trigger_source": "immediately",
+}
+
 
 async def _scope_acquire(board: Board, params: Params) -> Mapping[str, Any]:
     channel = params.pop("input_channel", "in1")
     timeout_s = params.pop("timeout", None)
-    if "duration" not in params:
-        params.setdefault("decimation", 64)
-    params.setdefault("trigger_source", "immediately")
-    trace = await board.scope.single(input1=channel, timeout_s=timeout_s, **params)
+    settings = {**_ACQUIRED_BY_DEFAULT, **board.chosen, **params}
+    if "duration" in params and "decimation" not in params:
+        del settings["decimation"]
+    trace = await board.scope.single(input1=channel, timeout_s=timeout_s, **settings)
     return {"voltage": trace.ch1, "time": trace.time}
 
 
 async def _scope_set_decimation(board: Board, params: Params) -> None:
-    await board.scope.decimation.set(_one(params, "decimation", "value"))
+    decimation = _one(params, "decimation", "value")
+    await board.scope.decimation.set(decimation)
+    board.chosen["decimation"] = decimation
 
 
 async def _scope_set_trigger(board: Board, params: Params) -> None:
-    await board.scope.trigger_source.set(_one(params, "trigger_source", "source", "value"))
+    source = _one(params, "trigger_source", "source", "value")
+    await board.scope.trigger_source.set(source)
+    board.chosen["trigger_source"] = source
 
 
 async def _asg_setup(board: Board, params: Params) -> None:
     asg = _module(board, params, _ASGS)
-    await asg.setup(**{_setting(asg, name).name: value for name, value in params.items()})
+    await asg.setup(**{each.name: value for each, value in _settings_of(asg, params).items()})
 
 
 async def _asg_set_frequency(board: Board, params: Params) -> None:
@@ -95,10 +106,7 @@ async def _pid_get_setpoint(board: Board, params: Params) -> float | None:
 
 
 async def _iq_setup(board: Board, params: Params) -> None:
-    iq = _module(board, params, _IQS)
-    if isinstance(params.get("bandwidth"), (int, float)):
-        params["bandwidth"] = [params["bandwidth"]]
-    await _set_all(iq, params)
+    await _set_all(_module(board, params, _IQS), params)
 
 
 async def _iq_get_measurement(board: Board, params: Params) -> Mapping[str, float]:
@@ -127,13 +135,25 @@ def _one(params: Params, *names: str) -> Any:
 
 async def _set_all(module: Pid | Iq, params: Params) -> None:
     """Set settings by name, the output last; nothing is written where a name is wrong."""
-    chosen: list[tuple[Setting[Any], Any]] = []
+    chosen = _settings_of(module, params)
+    for setting, value in chosen.items():
+        module.check("setup", setting, value)
+    for setting, value in sorted(chosen.items(), key=lambda each: each[0].header == _OUTPUT):
+        await module.ask(setting.to(value))
+
+
+def _settings_of(module: Asg | Pid | Iq, params: Params) -> dict[Setting[Any], Any]:
+    """Return the settings that parameters name, and their values; one filter is a list of one."""
+    found: dict[Setting[Any], Any] = {}
     for name, value in params.items():
         setting = _setting(module, name)
-        module.check("setup", setting, value)
-        chosen.append((setting, value))
-    for setting, value in sorted(chosen, key=lambda each: each[0].header == _OUTPUT):
-        await module.ask(setting.to(value))
+        if setting in found:
+            raise ValueError(
+                f"{setting.name} and {setting.header} are the same: give one of the two"
+            )
+        single = setting.type is list and isinstance(value, (int, float))
+        found[setting] = [value] if single else value
+    return found
 
 
 def _setting(module: Asg | Pid | Iq, name: str) -> Setting[Any]:

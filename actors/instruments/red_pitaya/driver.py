@@ -83,6 +83,7 @@ class RedPitaya(Module):
         self.pwm0: Pwm = part(Pwm, "pwm0")
         self.pwm1: Pwm = part(Pwm, "pwm1")
         self.library: Library = part(Library, "library")
+        self.chosen: dict[str, Any] = {}
         self._answered = 0
 
     @classmethod

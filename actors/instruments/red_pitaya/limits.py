@@ -15,7 +15,32 @@ T = TypeVar("T")
 STAGES: Final = 4
 """The most filters that any module has in a row."""
 
+TURN_DEG: Final = 360.0
+
 _CLOSE: Final = 1e-3
+
+
+@frozen
+class Fine(Limits[float]):
+    """A number of which the board takes the nearest of many values, evenly spaced.
+
+    Attributes:
+        step: How far they are apart.
+        turn: After how much it is the same again, as an angle is; None for never.
+    """
+
+    step: float = 0.0
+    turn: float | None = None
+
+    def same(self, wanted: float, found: object) -> bool:
+        """Return whether `found` is what the board makes of `wanted`."""
+        if not isinstance(found, (int, float)):
+            return False
+        apart = abs(found - wanted)
+        if self.turn is None:
+            return apart <= max(_CLOSE * abs(wanted), self.step)
+        apart %= self.turn
+        return min(apart, self.turn - apart) <= max(_CLOSE, self.step)
 
 
 @frozen
@@ -104,6 +129,11 @@ def narrowed(limits: Limits[T], said: Mapping[str, Any]) -> Limits[T]:
     if kind is float and choices:
         stepped: Any = Stepped(kind, limits.unit, limits.low, limits.high, steps=_sorted(choices))
         return cast("Limits[T]", stepped)
+    step = said.get("step")
+    if kind is float and step:
+        turn = TURN_DEG if limits.unit == "deg" else None
+        fine: Any = Fine(kind, limits.unit, limits.low, limits.high, step=step, turn=turn)
+        return cast("Limits[T]", fine)
     if choices and kind in (int, str) and all(isinstance(each, kind) for each in choices):
         limits = evolve(limits, choices=tuple(choices))
     return limits
