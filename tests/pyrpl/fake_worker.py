@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -51,13 +51,14 @@ class FakeBoard:
         if name == "operate":
             return self._operation(**arguments)
         if name == "block":
-            return Operation("slow", lambda _: self._block(arguments["for_s"]), blocks_s=10.0)
+            return Operation("slow", lambda _: self._block(**arguments), blocks_s=10.0)
         quick: Mapping[str, Callable[..., Any]] = {
             "get": self.registers.get,
             "set": self.registers.__setitem__,
             "echo": _same,
             "noise": lambda: print("noise on standard output"),  # noqa: T201 - the point
             "object": object,
+            "endless": lambda: bytes(64 << 20),
             "fail": self._fail,
             "lose": lambda: setattr(self, "lost", "the board went away"),
             "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
@@ -77,9 +78,14 @@ class FakeBoard:
 
         return Operation(module, run, NEEDS.get(module, frozenset()))
 
-    async def _block(self, for_s: float) -> str:
-        time.sleep(for_s)  # noqa: ASYNC251 - the point
-        return "done"
+    def _block(self, for_s: float, then_s: float = 0.0) -> Awaitable[str]:
+        time.sleep(for_s)  # the point
+
+        async def rest() -> str:
+            await trio.sleep(then_s)
+            return "done"
+
+        return rest()
 
     def _fail(self) -> None:
         raise OSError("the register could not be read")

@@ -182,6 +182,34 @@ async def test_an_operation_is_followed_by_its_token() -> None:
             await ask(line, "finish", token="a")
 
 
+async def test_an_operation_that_waits_is_followed_like_one_that_works() -> None:
+    """Begun behind another one, it is answered at once, says what it waits for, is stopped."""
+    async with fake_line() as line:
+
+        async def begin(token: str, steps: int, *, wait: bool = True) -> None:
+            operation = {"module": "scope", "steps": steps, "step_s": 0.1}
+            await ask(line, "begin", wait=wait, token=token, name="operate", arguments=operation)
+
+        with trio.fail_after(5.0):
+            await begin("a", 1000)
+            await begin("b", 1)
+            await begin("c", 1)
+            assert await ask(line, "poll", token="b") == {
+                "done": False,
+                "reports": [],
+                "waits": "it waits for scope, which is busy with operate",
+            }
+            with pytest.raises(CallError, match="scope is busy with operate") as refused:
+                await begin("d", 1, wait=False)
+            assert refused.value.kind == "busy"
+            assert await ask(line, "stop", token="b")
+            status = await ask(line, "status", module="scope")
+            assert (status["doing"], status["waiting"]) == ("operate", 1)
+            # Whoever waits keeps its place when the one before it is stopped.
+            assert await ask(line, "stop", module="scope")
+            assert await ask(line, "finish", token="c") == 1
+
+
 async def test_stopping_frees_the_module_at_once() -> None:
     """Once a stop is answered, the module is free; the operation says that it was stopped."""
     async with fake_line() as line:
@@ -210,8 +238,12 @@ async def test_switching_off_ends_everything_first() -> None:
         for module in ("scope", "analyzer"):
             arguments = {"module": module, "steps": 100, "step_s": 0.1}
             await ask(line, "begin", token=module, name="operate", arguments=arguments)
+        waiting = {"module": "scope", "steps": 100, "step_s": 0.1}
+        await ask(line, "begin", token="waiting", name="operate", arguments=waiting)
         await ask(line, "off")
         assert await ask(line, "get", path="output") == "off"
+        with pytest.raises(CallError, match="the outputs were switched off"):
+            await ask(line, "finish", token="waiting")
         for module in ("scope", "analyzer", "iq2"):
             assert (await ask(line, "status", module=module))["doing"] is None
 
@@ -223,6 +255,7 @@ async def test_failures_in_the_worker_are_answers() -> None:
             ("fail", "failed", "OSError: the register could not be read"),
             ("nonsense", "rejected", "there is no call 'nonsense'"),
             ("object", "failed", "object cannot be packed"),
+            ("endless", "failed", "bytes are more than the 67108800 that can travel"),
             ("begin", "failed", "token"),
         ):
             with pytest.raises(CallError, match=text) as failed:
@@ -302,6 +335,26 @@ async def test_a_call_that_blocks_the_worker_may_be_silent() -> None:
     async with fake_line(heartbeat_s=0.8) as line:
         assert await ask(line, "block", for_s=1.5) == "done"
         assert await ask(line, "echo", value=1) == 1
+
+
+async def test_a_worker_that_freezes_in_a_long_call_is_killed() -> None:
+    """Patience is for the part of a call that blocks, not for all the time that it goes on."""
+    async with fake_line() as line, trio.open_nursery() as nursery:
+
+        async def call_method() -> None:
+            with pytest.raises(PeerLostError, match="did not answer for"):
+                await ask(line, "block", for_s=0.0, then_s=60.0, within_s=60.0)
+
+        nursery.start_soon(call_method)
+        await trio.sleep(0.1)
+
+        async def freeze() -> float:
+            began_s = trio.current_time()
+            with pytest.raises(PeerLostError, match="did not answer for"):
+                await ask(line, "freeze")
+            return trio.current_time() - began_s
+
+        await soon(freeze, 3.0, turns=1)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,13 @@ async def test_a_control_loop_settles() -> None:
         assert abs(settled.error) < 0.01
         assert await b.rp.sampler.in1.get() == pytest.approx(0.3, abs=0.02)
         await pid.output.set("off")
+        # What PyRPL's own modules are called as inputs has an error, too.
+        for source in ("networkanalyzer", "lockbox.inputs.input1"):
+            await pid.input.set(source)
+            error = await pid.error.get()
+            assert error is not None
+            assert abs(error) <= 2.0
+        await pid.input.set("in1")
         with trio.move_on_after(0.5) as waited:
             await pid.wait_stable(0.01, 0.2)
         assert waited.cancelled_caught

@@ -125,6 +125,36 @@ async def test_a_second_client_waits_or_is_refused() -> None:
     assert second == [16_384]
 
 
+async def test_what_was_called_by_path_is_waited_for_too() -> None:
+    """A module that PyRPL's own method keeps busy is waited for, or refused, like any other."""
+    async with bench() as b, trio.open_nursery() as nursery:
+        rp = b.rp
+        await rp.scope.trigger_source.set("ch1_positive_edge")
+
+        async def acquire() -> None:
+            with pytest.raises(CommandError, match="it was stopped"):
+                await rp.call_method("scope.single_async", within_s=20.0)
+
+        nursery.start_soon(acquire)
+        while (await rp.scope.get_status()).doing is None:  # noqa: ASYNC110 - of the board
+            await trio.sleep(0.01)
+        with trio.fail_after(2.0), pytest.raises(CommandError, match="scope is busy with call"):
+            await rp.scope.single(duration=0.001, wait=False)
+        settings: dict[str, Any] = {"duration": 0.001, "trigger_source": "immediately"}
+        with pytest.raises(CommandError, match="it waits for scope, which is busy with call"):
+            await rp.scope.single(timeout_s=0.1, **settings)
+        ticket = await rp.scope.submit_single(**settings)
+        async with aclosing(ticket.progress()) as told:
+            async for progress in told:
+                if progress.doing:
+                    assert progress.doing == "it waits for scope, which is busy with call"
+                    break
+        assert await rp.scope.stop()
+        outcome = await ticket.outcome()
+        assert outcome.value is not None
+        assert len(outcome.value.ch1) == 16_384
+
+
 async def test_a_trigger_is_waited_for_and_given() -> None:
     """A trigger that was set before is waited for as long as is said, and it is said."""
     async with bench() as b, trio.open_nursery() as nursery:
@@ -170,6 +200,8 @@ async def test_what_was_told_is_what_is_found() -> None:
         rp = b.rp
         await rp.scope.decimation.set(16)
         await rp.scope.duration.set(0.1)
+        await rp.asg0.frequency.set(1e3)
+        await rp.asg0.phase.set(360.0)
         await rp.pid0.input_filter.set([1234.0, -3.0])
         await rp.pid0.p.set(0.123)
         await rp.pid0.i.set(-5.0)
@@ -192,9 +224,16 @@ async def test_what_was_told_is_what_is_found() -> None:
         await Reconciler(rp.bus, ReconcilePolicy()).look()
         assert not [each for each in b.events if isinstance(each, StateDrifted)]
         await rp.set("iq2.frequency", 2e6)
+        # Little beside the range of the setting, but another frequency and another gain.
+        await rp.set("asg0.frequency", 5e3)
+        await rp.set("pid0.p", 0.2)
         await Reconciler(rp.bus, ReconcilePolicy()).look()
         drifted = [each for each in b.events if isinstance(each, StateDrifted)]
-        assert [(each.instrument, each.setting) for each in drifted] == [("rp.iq2", "frequency")]
+        assert {(each.instrument, each.setting) for each in drifted} == {
+            ("rp.iq2", "frequency"),
+            ("rp.asg0", "frequency"),
+            ("rp.pid0", "p"),
+        }
 
 
 async def test_what_excludes_one_another_is_refused() -> None:
@@ -206,6 +245,7 @@ async def test_what_excludes_one_another_is_refused() -> None:
         with pytest.raises(CommandError, match=r"drives out1 with 0\.5 V now: switch iq2 off"):
             await rp.network_analyzer.sweep(1e3, 1e4, 3).result()
         await rp.network_analyzer.points.set(3)
+        await rp.network_analyzer.output.set("off")
         assert await rp.iq2.amplitude.get() == pytest.approx(0.5)
         await rp.iq2.output.set("off")
         async with rp.network_analyzer.sweep(1e3, 1e5, 1000) as sweep:
@@ -216,6 +256,7 @@ async def test_what_excludes_one_another_is_refused() -> None:
                 await rp.call_method("spectrumanalyzer.single")
             # What makes it safer passes.
             await rp.iq2.output.set("off")
+            await rp.set("networkanalyzer.output_direct", "off")
             for path, says in (
                 ("rp.iq2.frequency", "there is no module 'rp'"),
                 ("networkanalyzer.iq.frequency", "uses iq2; wait for it or stop it"),
@@ -244,6 +285,7 @@ async def test_a_trip_ends_everything_and_switches_off() -> None:
         rp = b.rp
         await rp.asg0.setup(frequency=1e3, amplitude=0.5, output="out1")
         await rp.pid1.output.set("out2")
+        await rp.iq2.amplitude.set(0.25)
         ticket = await rp.scope.submit_single(duration=8.0)
         await trio.sleep(0.1)
         outcome = await b.tree.trip("rp.asg0")
@@ -257,6 +299,54 @@ async def test_a_trip_ends_everything_and_switches_off() -> None:
                 await attempt
             assert refused.value.cause is Cause.TRIPPED
         assert await rp.asg0.output.get() == "off"
+        assert await rp.iq2.amplitude.get() == pytest.approx(0.25)
+
+
+async def test_stopping_what_was_called_by_path_ends_its_excitation() -> None:
+    """A sweep of PyRPL's own that is stopped leaves nothing on the outputs."""
+    amplitude = 0x4037_0114
+    async with bench() as b, trio.open_nursery() as nursery:
+        rp = b.rp
+        for name, value in {"points": 100, "rbw": 100.0, "amplitude": 0.3}.items():
+            await rp.set(f"networkanalyzer.{name}", value)
+        await rp.set("networkanalyzer.output_direct", "out1")
+
+        async def sweep() -> None:
+            with pytest.raises(CommandError, match="it was stopped"):
+                await rp.call_method("networkanalyzer.single_async", within_s=60.0)
+
+        nursery.start_soon(sweep)
+        await eventually(lambda: bool(b.register(amplitude)), 5.0)
+        assert await rp.network_analyzer.stop()
+        assert b.register(amplitude) == 0
+        assert await rp.get("networkanalyzer.running_state") == "stopped"
+
+
+async def test_a_trip_ends_what_goes_on_after_its_call() -> None:
+    """What PyRPL repeats by itself, sweeps or locks, drives nothing any more after a trip."""
+    async with bench() as b:
+        rp = b.rp
+        for name, value in {"points": 3, "start_freq": 1e4, "rbw": 1e3, "amplitude": 0.3}.items():
+            await rp.set(f"networkanalyzer.{name}", value)
+        await rp.set("networkanalyzer.output_direct", "out1")
+        await rp.call_method("networkanalyzer.continuous")
+        await rp.set("lockbox.auto_lock", True)
+        await rp.call_method("lockbox.lock_async", within_s=10.0)
+        driven = (0x4030_0004, 0x4031_0004, 0x4032_0004, 0x4037_0004)
+        await eventually(lambda: bool(b.register(driven[-1])), 5.0)
+        await rp.call_method("scope.continuous")
+        for attempt, module in (
+            (rp.network_analyzer.sweep(1e3, 1e4, 3).result(), "networkanalyzer"),
+            (rp.scope.single(duration=0.001), "scope"),
+        ):
+            says = f"PyRPL goes on with {module} by itself: call {module}.stop first"
+            with pytest.raises(CommandError, match=says):
+                await attempt
+        assert (await b.tree.trip("rp")).error is None
+        for _ in range(20):
+            assert not any(b.register(each) for each in driven)
+            await trio.sleep(0.05)
+        assert await rp.get("networkanalyzer.running_state") == "stopped"
 
 
 async def test_streams_go_on_until_they_are_left() -> None:
@@ -363,6 +453,16 @@ async def test_the_commands_of_the_shared_worker() -> None:
         assert trace["voltage"].max() == pytest.approx(0.5, abs=0.01)
         assert len(trace["time"]) == len(trace["voltage"]) == 16_384
         assert isinstance(await send("iq_get_measurement", channel="iq0"), dict)
+        await send("pid_configure", channel="pid1", inputfilter=100.0)
+        # What was chosen for acquisitions holds for each that does not say otherwise.
+        await send("scope_set_decimation", value=256)
+        trace = await send("scope_acquire")
+        assert trace["time"][-1] == pytest.approx(256 * 16_384 / 125e6, rel=1e-3)
+        assert await rp.scope.decimation.get() == 256
+        await send("scope_set_trigger", source="ch2_positive_edge")
+        answer = await rp.send_command("scope_acquire", {"timeout": 0.2})
+        assert "it waits for the trigger 'ch2_positive_edge'" in answer["data"]
+        await send("scope_acquire", trigger_source="immediately", duration=0.001)
         for name, params, says in (
             ("scope_acquir", {}, "unknown command"),
             ("pid_set_setpoint", {}, "pid_set_setpoint: it needs the parameter 'setpoint'"),

@@ -46,6 +46,7 @@ async def test_a_killed_worker_is_replaced_and_settings_are_restored() -> None:
         rp = b.rp
         await rp.asg0.setup(frequency=1e3, amplitude=0.25)
         await rp.pid0.setpoint.set(0.125)
+        await rp.iq2.amplitude.set(0.375)
         # High for three quarters of the time, low for one: unlike any waveform.
         await rp.asg1.load(np.repeat([0.25, 0.25, 0.25, -0.75], 4096))
         await rp.asg1.setup(frequency=1e3, amplitude=1.0)
@@ -63,7 +64,7 @@ async def test_a_killed_worker_is_replaced_and_settings_are_restored() -> None:
 
         async def sweep() -> None:
             with pytest.raises(CommandError):
-                await rp.network_analyzer.sweep(1e3, 1e4, 1000).result()
+                await rp.network_analyzer.sweep(1e3, 1e4, 1000, output="off").result()
             failed.append(trio.current_time())
 
         async with lateness() as late, trio.open_nursery() as nursery:
@@ -79,6 +80,7 @@ async def test_a_killed_worker_is_replaced_and_settings_are_restored() -> None:
         assert trio.current_time() - killed_s < back_s + late.worst_s
         assert await rp.asg0.frequency.get() == pytest.approx(1e3, abs=0.1)
         assert await rp.pid0.setpoint.get() == pytest.approx(0.125)
+        assert await rp.iq2.amplitude.get() == pytest.approx(0.375)
         # The acquisition's settings are as before, too.
         assert await rp.scope.input2.get() == "asg1"
         assert await rp.scope.duration.get() == pytest.approx(8.59, abs=0.01)

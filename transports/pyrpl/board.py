@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final, cast
 
+import trio
 from attrs import evolve
 
 from .acquisition import acquire, roll, stream
 from .contract import INSTALL, BoardLostError, Operation, Quick, Report, StartError
 from .desk import RefusedCallError
 from .measurement import quadratures, statistics, sweep
-from .modules import ANALYZER, DRIVEN, GENERATORS, NEEDS, NOTHING, Modules
+from .modules import ANALYZER, DRIVEN, GENERATORS, NEEDS, NOTHING, Modules, running
 from .sockets import BoardSocket, NoShell, SocketModule
 from .tables import Tables, fire
 from .values import attributes, finished, plain
@@ -94,6 +96,7 @@ class PyrplBoard:
         self.rp = pyrpl.rp
         self._modules = Modules(pyrpl)
         self._tables = Tables({name: self.rp.modules[name] for name in GENERATORS})
+        self._sweeping = False
         self._process_events: Callable[[], None] = QApplication.processEvents
         # Read at every heart-beat: the register that says what the board is.
         self._heart = self.rp.hk
@@ -126,8 +129,8 @@ class PyrplBoard:
         self._check()
 
     def switch_off(self) -> None:
-        """Take every module off the outputs."""
-        self.pyrpl.networkanalyzer.iq.amplitude = 0
+        """End what PyRPL goes on with by itself, and take every module off the outputs."""
+        self._modules.end_runs()
         for name in DRIVEN:
             self.rp.modules[name].output_direct = OFF
         self._check()
@@ -195,9 +198,10 @@ class PyrplBoard:
         module, owner, name = self._modules.locate(path)
         if callable(getattr(cast("Any", type(owner)), name, None)):
             raise RefusedCallError("rejected", f"{path} is a method: call it")
-        # What makes the board safer asks nobody.
-        if name == "output_direct" and value == OFF:
-            return Quick(lambda: setattr(owner, name, value))
+        drives = module != ANALYZER or self._sweeping or running(owner)
+        if name == "output_direct" and value == OFF and drives:
+            # What makes the board safer asks nobody.
+            return Quick(partial(self._take_off, module, owner))
         if module != ANALYZER:
             touches = NEEDS.get(module, NOTHING)
             return Quick(lambda: setattr(owner, name, value), module, touches)
@@ -209,6 +213,12 @@ class PyrplBoard:
 
         shared = name == "acbandwidth"
         return Quick(keep, module, NEEDS[module] if shared else NOTHING)
+
+    def _take_off(self, module: str, owner: Any) -> None:
+        """Take a module off the outputs, and with it what it uses now."""
+        owner.output_direct = OFF
+        if module == ANALYZER and self._sweeping:
+            owner.iq.output_direct = OFF
 
     def _check_demodulator(self) -> None:
         """Refuse to take the network analyser's demodulator from whoever uses it.
@@ -237,11 +247,20 @@ class PyrplBoard:
     ) -> Operation:
         module, owner, name = self._modules.locate(path)
 
-        async def run(report: Report) -> Any:
+        def run(report: Report) -> Awaitable[Any]:
             del report
             result = getattr(owner, name)(*args, **kwargs)
-            self._check()
-            return plain(await finished(result), path)
+            # What it began by itself shows once Qt's events were processed.
+            self.tick()
+            return rest(result)
+
+        async def rest(result: Any) -> Any:
+            try:
+                return plain(await finished(result), path)
+            except trio.Cancelled:
+                # PyRPL would leave a run's excitation on.
+                self._modules.end_run(module)
+                raise
 
         return Operation(module, run, NEEDS.get(module, NOTHING), within_s)
 
@@ -249,7 +268,8 @@ class PyrplBoard:
         module = self._modules.find(pid)
 
         def run() -> float:
-            sampled: float = getattr(self.rp.sampler, module.input)
+            signal = self._modules.signal_of(str(module.input))
+            sampled: float = getattr(self.rp.sampler, signal)
             return sampled - float(module.setpoint)
 
         return Quick(run)
@@ -262,13 +282,14 @@ class PyrplBoard:
         kept: int | None = None,
     ) -> Operation:
         owner = self._modules.find(module)
+        name = self._modules.name_of(module)
+        self._modules.check_alone(name)
 
         async def run(report: Report) -> Any:
             value = await work(self.rp, owner, report, **arguments)
             self._check()
             return value
 
-        name = self._modules.name_of(module)
         return Operation(name, run, NEEDS.get(name, NOTHING), kept=kept)
 
     def _single(self, **arguments: Any) -> Operation:
@@ -281,8 +302,16 @@ class PyrplBoard:
         return self._operation("scope", roll, arguments, MOST_TRACES)
 
     def _sweep(self, **arguments: Any) -> Operation:
+        async def work(*given: Any, **named: Any) -> Any:
+            self._sweeping = True
+            try:
+                return await sweep(*given, **named)
+            finally:
+                self._sweeping = False
+
+        operation = self._operation(ANALYZER, work, arguments)
         self._check_demodulator()
-        return self._operation(ANALYZER, sweep, arguments)
+        return operation
 
     def _quadratures(self, iq: str, **arguments: Any) -> Operation:
         signal = str(self._modules.find(iq).output_signal)

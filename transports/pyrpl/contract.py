@@ -54,7 +54,8 @@ class Operation:
         module: The module it is an operation of.
         run: Carries it out; cancelling it leaves the module ready for the next one.
         needs: Further modules that it uses.
-        blocks_s: How long it may keep everybody else waiting, in seconds.
+        blocks_s: How long `run` may keep everybody else waiting before there is something to
+            await, in seconds.
         kept: How many of its reports wait for whoever asks; None for all of them. Older
             ones give way.
     """

@@ -23,6 +23,12 @@ NEEDS: Final[Mapping[str, frozenset[str]]] = {
 }
 """The modules that some modules work with."""
 
+ACQUIRING: Final = ("scope", ANALYZER, "spectrumanalyzer")
+"""The modules that PyRPL itself may have acquire again and again."""
+
+_LOCKING: Final = ("_acquire_lock_task", "_monitor_lock_status_task")
+"""What PyRPL's lockbox goes on with: taking a lock, and taking it again when it is lost."""
+
 ALIASES: Final[Mapping[str, str]] = {
     "network_analyzer": ANALYZER,
     "spectrum_analyzer": "spectrumanalyzer",
@@ -64,6 +70,46 @@ class Modules:
         self.find(module)
         return ALIASES.get(module, module)
 
+    def end_runs(self) -> None:
+        """End what PyRPL goes on with by itself, after the call that began it."""
+        for name in ACQUIRING:
+            self.end_run(name)
+        lockbox = self.known().get("lockbox")
+        for name in _LOCKING:
+            task = getattr(lockbox, name, None)
+            if task is not None:
+                task.cancel()
+                # The next lock starts another only where there is none.
+                setattr(lockbox, name, None)
+
+    def end_run(self, name: str) -> None:
+        """End what PyRPL itself does with a module."""
+        module = self.known().get(name) if name in ACQUIRING else None
+        if module is not None and running(module):
+            module.stop()
+
+    def check_alone(self, name: str) -> None:
+        """Check that PyRPL does not go on with a module, or with what uses it, by itself.
+
+        Raises:
+            RefusedCallError: It does.
+        """
+        known = self.known()
+        wanted = {name, *NEEDS.get(name, NOTHING)}
+        for each in ACQUIRING:
+            used = {each, *NEEDS.get(each, NOTHING)} if each in known else NOTHING
+            if used & wanted and str(known[each].running_state) == "running_continuous":
+                text = f"PyRPL goes on with {each} by itself: call {each}.stop first"
+                raise RefusedCallError("conflict", text)
+
+    def signal_of(self, name: str) -> str:
+        """Return the signal of the board behind what a module takes as its input."""
+        first, *rest = name.split(".")
+        found: Any = self.known().get(first)
+        for part in rest:
+            found = getattr(found, part)
+        return str(found.signal()) if hasattr(found, "signal") else name
+
     def locate(self, path: str) -> tuple[str, Any, str]:
         """Return the name of a path's module, the object at the path, and its last part.
 
@@ -92,3 +138,8 @@ class Modules:
         # Looking at the class reads no register.
         member(kind if hasattr(kind, rest[-1]) else found, rest[-1], path)
         return module, found, rest[-1]
+
+
+def running(module: Any) -> bool:
+    """Return whether PyRPL itself has a module acquire."""
+    return str(module.running_state) != "stopped"

@@ -1,9 +1,9 @@
 """The inside of a worker process: calls come in, run side by side, and are answered once.
 
 Whatever is quick runs at once, in the step that read it. An operation runs in a task of its
-own, which holds its module. It is followed from outside by its token: "begin" is answered
-once it has its module, "poll" at once with what is new, "finish" once with what came of it,
-and "stop" when its module is free. Called by its own name instead, it is answered when it is
+own, which holds its module, or waits for it. It is followed from outside by its token: "begin"
+and "poll" are answered at once, the latter with what is new, "finish" once with what came of
+it, and "stop" when its module is free. Called by its own name instead, it is answered when it is
 done.
 """
 
@@ -37,6 +37,7 @@ class _Running:
 
     Attributes:
         place: Its place at the desk.
+        turn: Set once it may begin.
         scope: What it runs in.
         done: Set once it is over and its modules are free.
         reports: What it reported and nobody has asked for.
@@ -46,6 +47,7 @@ class _Running:
     """
 
     place: Place
+    turn: trio.Event
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     done: trio.Event = field(factory=trio.Event)
     reports: deque[Any] = field(factory=deque[Any])
@@ -193,7 +195,7 @@ class Worker:
     def _answer(self, number: int, answer: list[Any]) -> None:
         try:
             self._post(Kind.REPLY, number, answer)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             self._post(Kind.REPLY, number, [False, "failed", str(error)])
 
     def _wait_for(
@@ -225,28 +227,25 @@ class Worker:
         self, nursery: trio.Nursery, name: str, operation: Operation, wait: bool
     ) -> Any:
         """Carry out an operation; cancelling ends it."""
-        running = await self._start(nursery, name, operation, wait)
+        running = self._start(nursery, name, operation, wait)
         try:
             await running.done.wait()
         finally:
             running.scope.cancel()
         return _outcome(running)
 
-    async def _start(
+    def _start(
         self, nursery: trio.Nursery, name: str, operation: Operation, wait: bool
     ) -> _Running:
-        """Start an operation and return once it has its module."""
+        """Start an operation, which waits for its module where that is in use.
+
+        Raises:
+            RefusedCallError: It conflicts with another one, or `wait` is False and it would wait.
+        """
         turn = trio.Event()
         place = Place(operation.module, operation.needs, name, turn.set)
         self._desk.take(place, wait=wait)
-        try:
-            await turn.wait()
-            self._desk.confirm(place)
-        except BaseException:
-            self._desk.leave(place)
-            raise
-        reports: deque[Any] = deque(maxlen=operation.kept)
-        running = _Running(place, reports=reports, began_s=trio.current_time())
+        running = _Running(place, turn, reports=deque(maxlen=operation.kept))
         self._running.append(running)
         nursery.start_soon(self._operate, running, operation)
         return running
@@ -254,22 +253,31 @@ class Worker:
     async def _operate(self, running: _Running, operation: Operation) -> None:
         try:
             with running.scope:
-                if operation.blocks_s:
-                    self._post(Kind.PATIENCE, 0, operation.blocks_s)
-                    await self._flush()
-                running.answer = [True, await operation.run(running.reports.append)]
+                await running.turn.wait()
+                self._desk.confirm(running.place)
+                running.began_s = trio.current_time()
+                running.answer = [True, await (await self._begun(running, operation))]
         except BoardLostError as lost:
             self._lose(lost)
         except Exception as error:  # noqa: BLE001 - the caller is told, whatever it is
             running.answer = _refused(error)
         finally:
-            if operation.blocks_s:
-                self._post(Kind.PATIENCE, 0, 0.0)
             self._running.remove(running)
             self._desk.leave(running.place)
             if running.answer is None:
                 running.answer = [False, "aborted", running.aborted or "it was ended"]
             running.done.set()
+
+    async def _begun(self, running: _Running, operation: Operation) -> Awaitable[Any]:
+        """Begin an operation and return the rest of it; whoever watches is told if that blocks."""
+        if not operation.blocks_s:
+            return operation.run(running.reports.append)
+        self._post(Kind.PATIENCE, 0, operation.blocks_s)
+        try:
+            await self._flush()
+            return operation.run(running.reports.append)
+        finally:
+            self._post(Kind.PATIENCE, 0, 0.0)
 
     async def _begin(
         self,
@@ -288,14 +296,25 @@ class Worker:
             if over is None:
                 raise RefusedCallError("busy", f"{MOST_KEPT} operations are under way")
             del self._followed[over]
-        self._followed[token] = await self._start(nursery, name, planned, wait)
+        self._followed[token] = self._start(nursery, name, planned, wait)
 
     async def _poll(self, nursery: trio.Nursery, wait: bool, *, token: str) -> Mapping[str, Any]:
         del nursery, wait
         running = self._follow(token)
         reports = [*running.reports]
         running.reports.clear()
-        return {"done": running.done.is_set(), "reports": reports}
+        return {
+            "done": running.done.is_set(),
+            "reports": reports,
+            "waits": self._waits(running),
+        }
+
+    def _waits(self, running: _Running) -> str:
+        """Return what an operation waits for, or "" where it has its module."""
+        place = running.place
+        if place.granted or running.done.is_set():
+            return ""
+        return f"it waits for {place.module}, which is busy with {self._desk.doing(place.module)}"
 
     async def _finish(self, nursery: trio.Nursery, wait: bool, *, token: str) -> Any:
         del nursery, wait
@@ -319,7 +338,7 @@ class Worker:
             running = self._followed.pop(token, None)
             ended = [] if running is None or running.done.is_set() else [running]
         else:
-            ended = [each for each in self._running if module in each.place.modules]
+            ended = self._working_with(module)
         await self._abort(ended, "it was stopped")
         return bool(ended)
 
@@ -342,10 +361,15 @@ class Worker:
             raise RefusedCallError("unknown", "no such operation is under way")
         return running
 
+    def _working_with(self, module: str | None) -> list[_Running]:
+        """Return the operation that has a module, if there is one."""
+        return [
+            each for each in self._running if each.place.granted and module in each.place.modules
+        ]
+
     def _status(self, module: str) -> Mapping[str, Any]:
         module = self._board.name_of(module)
-        running = next((each for each in self._running if module in each.place.modules), None)
-        began_s = None if running is None else running.began_s
+        began_s = next((each.began_s for each in self._working_with(module)), None)
         return {
             "module": module,
             "doing": self._desk.doing(module),

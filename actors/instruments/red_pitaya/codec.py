@@ -25,9 +25,19 @@ _KINDS: Final[Mapping[str, FaultClass]] = {
 }
 
 
-def call(name: str, arguments: Mapping[str, Any], unit: str | None, within_s: float) -> Exchange:
-    """Return the exchange that makes a call of the worker process."""
-    return Exchange(_pack([name, dict(arguments), True]), unit, within_s)
+def call(
+    name: str,
+    arguments: Mapping[str, Any],
+    unit: str | None,
+    within_s: float,
+    *,
+    wait: bool = True,
+) -> Exchange:
+    """Return the exchange that makes a call of the worker process.
+
+    Without `wait` an operation is refused where its module is in use.
+    """
+    return Exchange(_pack([name, dict(arguments), wait]), unit, within_s)
 
 
 def answer(raw: bytes) -> Any:

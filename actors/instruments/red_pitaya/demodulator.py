@@ -81,6 +81,7 @@ class Iq(Part):
             {"iq": self.unit, "average_s": average_s},
             lambda said: Quadratures(float(said["i"]), float(said["q"])),
             within_s=2 * average_s + _SPARE_S,
+            wait=wait,
         )
         return await self.finish(await self.start(plan, wait=wait))
 
@@ -155,7 +156,8 @@ class NetworkAnalyzer(Part):
             amplitude: What is put out, in V.
             input: What is measured.
             output: Where it is put out; "off" to use the signal inside of the board only.
-            bandwidth_hz: The resolution; a point takes 2.5 of its periods.
+            bandwidth_hz: The resolution; a point takes 2.5 of its periods. Where it is not well
+                below the frequency, a point may be off by some percent.
             averages: How many periods of the bandwidth a point is averaged over.
             logarithmic: Whether the frequencies are spaced by a factor.
             wait: Whether to wait for another sweep; without it, that is a refusal (conflict).
@@ -188,6 +190,7 @@ class NetworkAnalyzer(Part):
                 within_s=within_s,
                 reports=reports,
                 brings=given,
+                wait=wait,
             )
             return await self.start(plan, wait=wait)
 

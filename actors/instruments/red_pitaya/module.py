@@ -132,14 +132,22 @@ class Module(Instrument):
 
     # What drivers of modules use.
 
-    def call(self, name: str, arguments: Mapping[str, Any], within_s: float = WITHIN_S) -> Exchange:
-        """Return the exchange that makes a call.
+    def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        within_s: float = WITHIN_S,
+        *,
+        wait: bool = True,
+    ) -> Exchange:
+        """Return the exchange that makes a call; see `codec.call`.
 
         Raises:
             RefusedError: An argument is something that cannot travel.
         """
         try:
-            return call(name, arguments, self.unit, max(within_s, self.timeout_s or 0.0))
+            within_s = max(within_s, self.timeout_s or 0.0)
+            return call(name, arguments, self.unit, within_s, wait=wait)
         except (TypeError, ValueError, OverflowError) as error:
             takes = "it takes numbers, texts, lists, mappings and arrays of them"
             raise self.refuse(name, f"{error}; {takes}") from error
@@ -173,11 +181,12 @@ class Module(Instrument):
         within_s: float,
         reports: Callable[[Any], None] | None = None,
         brings: Mapping[Setting[Any], Any] | None = None,
+        wait: bool = True,
     ) -> Plan[T]:
         """Return the plan of an operation, which holds the module and leaves the board free.
 
         `reports` is given what it reports while it goes on; `brings` are the settings that
-        it brings along.
+        it brings along. Without `wait` the worker refuses it where its module is in use.
         """
         token = f"{os.getpid()}-{next(_TOKENS)}"
         begin = {"token": token, "name": name, "arguments": dict(arguments)}
@@ -199,11 +208,12 @@ class Module(Instrument):
                         pass
                 if reports is not None:
                     reports(report)
-            return Progress(done=news["done"], fraction=fraction, doing=doing, said=raw)
+            now = news["waits"] or doing
+            return Progress(done=news["done"], fraction=fraction, doing=now, said=raw)
 
         return Plan(
             name=name,
-            exchange=self.call("begin", begin),
+            exchange=self.call("begin", begin, wait=wait),
             decode=lambda raw: _begun(raw, result),
             writes=True,
             idempotent=False,

@@ -174,6 +174,7 @@ class Scope(Part):
             # The worker knows which trigger there is, and ends what takes longer than it may.
             within_s=max(LONGEST_S, averages * LONGEST_TRACE_S) if timeout_s is None else timeout_s,
             brings=given,
+            wait=wait,
         )
         return await self.start(plan, wait=wait)
 
@@ -220,7 +221,13 @@ class Scope(Part):
     ) -> Feed[Trace, int]:
         async def start(reports: Any) -> Ticket[int]:
             plan = self.operation(
-                name, arguments, int, within_s=_ENDLESS_S, reports=reports, brings=given
+                name,
+                arguments,
+                int,
+                within_s=_ENDLESS_S,
+                reports=reports,
+                brings=given,
+                wait=wait,
             )
             return await self.start(plan, wait=wait)
 
