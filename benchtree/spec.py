@@ -71,7 +71,8 @@ class InstrumentSpec:
     unit_id: str | None = None
     identity: Identity = field(factory=Identity)
     breaker: BreakerPolicy = field(factory=BreakerPolicy)
-    on_reconnect: OnReconnect = OnReconnect.RESTORE
+    # By its value, too: as in a file.
+    on_reconnect: OnReconnect = field(default=OnReconnect.RESTORE, converter=OnReconnect)
     recovery_s: float = field(default=0.0, validator=validators.ge(0.0))
     timeout_s: float | None = field(default=None, validator=validators.optional(validators.gt(0.0)))
 

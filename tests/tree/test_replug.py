@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import trio
@@ -28,7 +28,7 @@ from actors import (
 from actors.instruments.scpi import PowerSupply
 from actors.instruments.scpi.models import PowerSupplyModel
 from benchtree import Tree, open_tree
-from benchtree.spec import TreeSpec
+from benchtree.spec import InstrumentSpec, TreeSpec
 from tests.tree.kit import Witness
 from transports import PortOwnedError, SimLine, claim, serve_pty
 
@@ -203,6 +203,17 @@ async def test_kept_out_until_rearmed(tmp_path: Path) -> None:
         tree.rearm("psu")
         await until(lambda: service(tree) is Service.IN_SERVICE)
         assert await psu.voltage.get() == 5.0
+
+
+def test_a_policy_goes_by_its_value_too() -> None:
+    """A script may write what a file says; what is no policy is refused, not taken for another."""
+    for given in ("quarantine", OnReconnect.QUARANTINE):
+        policy: Any = given
+        spec = InstrumentSpec(name="psu", bus="psu", driver=PowerSupply, on_reconnect=policy)
+        assert spec.on_reconnect is OnReconnect.QUARANTINE
+    wrong: Any = "quarantined"
+    with pytest.raises(ValueError, match="'quarantined' is not a valid OnReconnect"):
+        InstrumentSpec(name="psu", bus="psu", driver=PowerSupply, on_reconnect=wrong)
 
 
 async def test_adapters_that_change_places(tmp_path: Path) -> None:
