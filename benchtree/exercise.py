@@ -101,14 +101,12 @@ class Exercise:
         duration_s: How long, in simulated seconds.
         abrupt: Whether the end comes amid work, or when everything is in service again.
         users: How many users each instrument has.
-        pause_s: How long a user thinks between two commands, on average, in seconds.
     """
 
     bench: Bench
     duration_s: float
     abrupt: bool = False
     users: int = 1
-    pause_s: float = PAUSE_S
     _tickets: list[Ticket[Any]] = field(factory=list[Ticket[Any]])
     # Commands whose users were told that they never reach the wire.
     _taken_back: deque[Ticket[Any]] = field(factory=deque[Ticket[Any]])
@@ -146,7 +144,7 @@ class Exercise:
         """Give one instrument commands, patiently and not, for ever."""
         random = Random(f"{self.bench.seed} {instrument.name} {number}")  # noqa: S311 - repeatable
         while True:
-            thinks_s = random.expovariate(1 / self.pause_s)
+            thinks_s = random.expovariate(1 / PAUSE_S)
             await self.bench.clock.sleep_until(trio.current_time() + thinks_s)
             patience_s = random.choice([math.inf, math.inf, 5.0, 0.5, 0.05, 0.003])
             if patience_s == math.inf:

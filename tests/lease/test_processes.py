@@ -111,6 +111,10 @@ def _kinds(folder: Path) -> list[str]:
     return sorted(each.suffix for each in folder.iterdir())
 
 
+def _sockets(folder: Path) -> list[Path]:
+    return [each for each in folder.iterdir() if each.suffix == ".socket"]
+
+
 async def _stop(script: Script) -> None:
     """Stop a process, and wait until it stands still."""
     script.signal(signal.SIGSTOP)
@@ -162,9 +166,11 @@ async def test_killed_holder(priority: int, tmp_path: Path, owners: Path) -> Non
 
             async def kill() -> None:
                 await witness.until_told("does not go before")
+                left.extend(_sockets(owners))
                 assert await other.end(signal.SIGKILL) == -signal.SIGKILL
                 killed_s.append(trio.current_time())
 
+            left: list[Path] = []
             killed_s: list[float] = []
             nursery.start_soon(kill)
             psu = await tree.add("psu", PowerSupply, address)
@@ -174,6 +180,8 @@ async def test_killed_holder(priority: int, tmp_path: Path, owners: Path) -> Non
         await psu.output.set(False)
         assert model.voltage_v == 0.0
         # Its socket is gone, too; ours comes as soon as the tree has the port.
+        assert len(left) == 1
+        assert left[0] not in _sockets(owners)
         await until(lambda: _kinds(owners) == [".owner", ".socket"])
     assert _kinds(owners) == [".owner"]
 
