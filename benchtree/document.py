@@ -1,8 +1,9 @@
-"""A TOML file as values: read, or refused with the line that is wrong."""
+"""A TOML file as values: read, or refused with the line that is wrong; and text for one."""
 
 from __future__ import annotations
 
 import codecs
+import json
 import re
 import stat
 import tomllib
@@ -83,6 +84,11 @@ def _long_integers(value: object, path: KeyPath) -> Iterator[KeyPath]:
             yield from _long_integers(each, (*path, index))
     elif isinstance(value, int) and value not in _INTEGERS:
         yield path
+
+
+def quoted(text: str) -> str:
+    """Return a TOML string; JSON's escapes are among TOML's."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def is_table(value: object) -> TypeGuard[Mapping[str, object]]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import evolve, field, frozen, validators
 
-from .document import is_list, parse_text, read_text
+from .document import is_list, parse_text, quoted, read_text
 from .locate import KeyPath, line_of, locate, show_path
 from .mistakes import ConfigError, Mistake, suggest
 from .spec import TreeSpec
@@ -219,7 +219,7 @@ class FaultRate:
         count: The fewest and the most replies or crashes.
     """
 
-    per_hour: float = field(validator=validators.ge(0.0))
+    per_hour: float = field(validator=[validators.ge(0.0), validators.lt(math.inf)])
     for_s: tuple[float, float] = (0.0, 0.0)
     by_s: tuple[float, float] = (0.0, 0.0)
     count: tuple[int, int] = (1, 1)
@@ -316,9 +316,9 @@ class FaultPlan:
         for each in self.faults:
             lines = ["[[fault]]", f"at_s = {each.at_s!r}", f'kind = "{each.kind.value}"']
             if each.target:
-                lines.append(f'target = "{each.target}"')
+                lines.append(f"target = {quoted(each.target)}")
             if each.unit:
-                lines.append(f'unit = "{each.unit}"')
+                lines.append(f"unit = {quoted(each.unit)}")
             lines += [f"{name} = {value!r}" for name, value in _numbers(each).items() if value]
             tables.append("\n".join(lines))
         return "\n\n".join(tables) + ("\n" if tables else "")

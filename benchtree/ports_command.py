@@ -20,6 +20,7 @@ from rich.table import Table
 from transports import SerialSettings, canonical_key, parse_address
 
 from .config import load_config
+from .document import quoted
 from .drivers import find_driver
 from .finding import WITHIN_S, FoundInstrument, Kind, Place, find_places
 
@@ -93,7 +94,7 @@ def as_toml(places: Sequence[Place]) -> Iterator[str]:
         bus = _free(line[0].bus or _bus_name(line[0]), buses)
         yield ""
         yield f"[bus.{bus}]"
-        yield f"address = {_quoted(_full_address(line[0]))}"
+        yield f"address = {quoted(_full_address(line[0]))}"
         for place in line:
             on_board = parse_address(place.address).unit
             for each in place.instruments:
@@ -105,12 +106,12 @@ def _table(found: FoundInstrument, bus: str, unit: str | None, taken: set[str]) 
     yield ""
     name = _free(_plain(identity.model or found.driver), taken)
     yield f"[instrument.{name}]  # {_one_line(str(identity))}"
-    yield f"bus = {_quoted(bus)}"
-    yield f"driver = {_quoted(found.driver)}"
+    yield f"bus = {quoted(bus)}"
+    yield f"driver = {quoted(found.driver)}"
     if unit is not None:
-        yield f"unit_id = {_quoted(unit)}"
+        yield f"unit_id = {quoted(unit)}"
     if identity.serial:
-        yield f"identity = {{ serial = {_quoted(identity.serial)} }}"
+        yield f"identity = {{ serial = {quoted(identity.serial)} }}"
 
 
 def _full_address(place: Place) -> str:
@@ -211,8 +212,3 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _one_line(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in text)
-
-
-def _quoted(text: str) -> str:
-    """Return a TOML string; JSON's escapes are among TOML's."""
-    return json.dumps(text, ensure_ascii=False)

@@ -26,6 +26,19 @@ def test_toml_reads_back() -> None:
     assert FaultPlan.from_toml(FaultPlan().to_toml()) == FaultPlan()
 
 
+def test_any_name_reads_back() -> None:
+    """Names and addresses that TOML has to escape are printed so that they read back."""
+    odd = 'a"b\\c \u00e9'
+    plan = FaultPlan((PlannedFault(at_s=1.0, kind=FaultKind.LOST, target=odd, unit=odd),))
+    assert FaultPlan.from_toml(plan.to_toml()) == plan
+
+
+def test_endless_rate_is_refused() -> None:
+    """A rate that would plan without an end is refused."""
+    with pytest.raises(ValueError, match="per_hour"):
+        FaultRate(per_hour=float("inf"))
+
+
 def test_rates_are_kept() -> None:
     """Each target meets each kind as often as its rate says, about."""
     rates = {FaultKind.LOST: FaultRate(per_hour=60, count=(2, 3))}
