@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 import os
 import shlex
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,7 @@ class _Simulated:
         self._test = test
 
     def __call__(self, **fixtures: Any) -> None:
+        _check_fixtures(fixtures)
         seed: int = fixtures.pop(FIXTURE)
         path = os.path.relpath(self._item.path, self._item.config.invocation_params.dir)
         test = self._item.nodeid.partition("::")[2]
@@ -197,7 +199,9 @@ def _check(marker: pytest.Mark, folder: Path) -> None:
 
     if len(marker.args) + ("tree" in marker.kwargs) > 1:
         _refuse("bench takes one tree; the rest is given by name, as in faults='heavy'")
-    _, options = _arguments(marker)
+    given, options = _arguments(marker)
+    if given is not None and not isinstance(given, str | Path) and not _is_table(given):
+        _check_spec(given)
     for name, value in options.items():
         if name == "faults":
             _check_faults(value, folder)
@@ -205,6 +209,13 @@ def _check(marker: pytest.Mark, folder: Path) -> None:
             _refuse(f"bench knows no {name!r}; {suggest(name, ('tree', 'faults', *NUMBERS))}")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not value > 0.0:
             _refuse(f"bench: {name}={value!r} must be a number above 0, in seconds")
+
+
+def _check_spec(given: object) -> None:
+    from .spec import TreeSpec
+
+    if not isinstance(given, TreeSpec):
+        _refuse(f"bench takes a file's name, a dict of tables or a TreeSpec, not {given!r}")
 
 
 def _check_faults(faults: object, folder: Path) -> None:
@@ -223,6 +234,22 @@ def _check_faults(faults: object, folder: Path) -> None:
             f"bench: faults={str(faults)!r} is no level of faults, and {folder / faults} does "
             f"not exist; {suggest(str(faults), LEVELS)}"
         )
+
+
+def _check_fixtures(fixtures: Mapping[str, object]) -> None:
+    """Fail if a simulated test was given what only exists outside of its simulation."""
+    if FIXTURE not in fixtures:
+        _refuse(
+            "the fixture `bench` is a running bench; the test asks for it itself, since another "
+            "fixture gets its seed only"
+        )
+    pytest_trio = sys.modules.get("pytest_trio.plugin")
+    for name, value in fixtures.items():
+        if name != "nursery" and pytest_trio and isinstance(value, pytest_trio.TrioFixture):
+            _refuse(
+                f"the fixture {name!r} runs in an event loop of pytest-trio, and this test in a "
+                "simulation; do in the test what it does"
+            )
 
 
 def _refuse(text: str) -> NoReturn:

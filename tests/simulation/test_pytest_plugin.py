@@ -163,6 +163,48 @@ def test_needs_async(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*is async*"])
 
 
+@pytest.mark.parametrize("asks", ["def test_it(psu)", "def test_it()"], ids=["fixture", "mark"])
+def test_asks_for_the_bench_itself(pytester: pytest.Pytester, asks: str) -> None:
+    """A test that gets the bench through something else is told to ask for it."""
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.fixture
+        def psu(bench):
+            return bench
+
+        @pytest.mark.usefixtures("bench")
+        async {asks}:
+            pass
+        """
+    )
+    result = pytester.runpytest("-o", "trio_mode=true")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the test asks for it itself*"])
+    assert "KeyError" not in result.stdout.str()
+
+
+def test_fixture_of_another_event_loop(pytester: pytest.Pytester) -> None:
+    """An async fixture, which pytest-trio runs with its own tests alone, is told by name."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        async def warm():
+            return 42
+
+        @pytest.mark.trio
+        async def test_it(bench, warm):
+            pass
+        """
+    )
+    result = pytester.runpytest("-o", "trio_mode=true")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the fixture 'warm' runs in an event loop of pytest-trio*"])
+
+
 @pytest.mark.parametrize("wrong", ["", "'3'", "0"], ids=["none", "text", "zero"])
 def test_seeds_are_a_number(pytester: pytest.Pytester, wrong: str) -> None:
     """A wrong number of seeds is told in one line, and never an empty test."""
@@ -182,6 +224,7 @@ def test_seeds_are_a_number(pytester: pytest.Pytester, wrong: str) -> None:
         ("faults='absent.toml'", "*absent.toml does not exist*"),
         ("faults=3", "*faults=3 must be one of none, light, heavy, a FaultPlan*"),
         ("limit_s='1'", "*limit_s='1' must be a number above 0*"),
+        ("3", "*bench takes a file's name, a dict of tables or a TreeSpec, not 3"),
         ("{}, 'heavy'", "*bench takes one tree*faults='heavy'"),
     ],
 )
