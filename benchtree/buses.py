@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import trio
 from attrs import define
@@ -56,6 +56,8 @@ from .emulator import BoardEmulator
 from .lines import LinePlan, plan_line
 from .spec import BusSpec, InstrumentSpec, TreeSpec
 
+D = TypeVar("D", bound=Instrument)
+
 _WORKER_BREAKER: Final = BreakerPolicy(open_s=0.2)
 """Of a bus behind a worker process, unless its specification says something else.
 
@@ -65,6 +67,10 @@ A process that was killed is replaced at once; one that cannot start is left alo
 
 class Stage(Protocol):
     """Where the simulated buses of a tree come from, when not from the tree itself."""
+
+    def driver(self, driver: type[D]) -> type[D]:
+        """Return what is used in place of an instrument's driver."""
+        ...
 
     def line(self, bus: str, model: DeviceModel) -> SimLine:
         """Return the line that stands in for a bus."""

@@ -136,20 +136,31 @@ def check_simulation(config: Config) -> None:
     lines = locate(config.text)
     mistakes: list[Mistake] = []
     for bus in config.tree.buses:
-        mine = [each for each in config.tree.instruments if each.bus == bus.name]
-        try:
-            if parse_address(bus.address).addressed:
-                for each in mine:
-                    each.driver.simulate([None])
-            else:
-                mine[0].driver.simulate([each.unit_id for each in mine])
-        except ValueError as error:
+        problem = simulation_problem(config.tree, bus)
+        if problem is not None:
             where = ("bus", bus.name)
-            mistakes.append(
-                Mistake(config.path, line_of(lines, where), show_path(where), str(error))
-            )
+            mistakes.append(Mistake(config.path, line_of(lines, where), show_path(where), problem))
     if mistakes:
         raise ConfigError(mistakes)
+
+
+def simulation_problem(tree: TreeSpec, bus: BusSpec) -> str | None:
+    """Return why no device models can stand for a bus's instruments; None if they can.
+
+    Raises:
+        AddressError: Its address cannot be understood.
+    """
+    mine = [each for each in tree.instruments if each.bus == bus.name]
+    addressed = parse_address(bus.address).addressed
+    try:
+        if addressed:
+            for each in mine:
+                each.driver.simulate([None])
+        elif mine:
+            mine[0].driver.simulate([each.unit_id for each in mine])
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 @define

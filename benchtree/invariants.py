@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, Final
 
@@ -42,6 +43,7 @@ from actors import (
     LeaseGranted,
     LeaseReleased,
     LeaseRevoked,
+    RefusedError,
     Replay,
     SafeStateDue,
     SafeStateFailed,
@@ -51,6 +53,7 @@ from actors import (
     first_seal,
 )
 from recorder import BEHIND_S
+from transports import BoardTransport, Exchange, addressed
 
 from .spec import TreeSpec
 
@@ -153,7 +156,9 @@ class _Place:
     """What is known of one instrument.
 
     Attributes:
-        firsts: What it may be asked as soon as its bus is open.
+        device: The instrument itself.
+        unit: The address by which its requests are known.
+        firsts: What it may be asked as soon as its bus is open; empty for anything.
         safe_requests: What drives it safe.
         lease: The lease it is under, or None.
         identified: Whether it was identified since its bus was opened.
@@ -161,10 +166,12 @@ class _Place:
         named: Whether somebody was told that it could not be driven safe.
     """
 
+    device: Instrument
     name: str
     bus: str
-    firsts: frozenset[bytes]
-    safe_requests: tuple[bytes, ...]
+    unit: str | None = None
+    firsts: frozenset[bytes] = frozenset()
+    safe_requests: tuple[bytes, ...] = ()
     lease: int | None = None
     identified: bool = False
     tripped: bool = False
@@ -218,9 +225,10 @@ class Invariants:
         journal: What is in the journal, as it is on its disk.
     """
 
-    def __init__(self, spec: TreeSpec, prompt_s: float) -> None:
-        """Expect what follows from `spec`."""
+    def __init__(self, spec: TreeSpec, prompt_s: float, broken: Callable[[], None]) -> None:
+        """Expect what follows from `spec`; call `broken` before the first violation is noted."""
         self.prompt_s = prompt_s
+        self._broken = broken
         # Not a Counter: each count would cost twice as much.
         self.checked: defaultdict[str, int] = defaultdict(int)
         self.violations: list[Violation] = []
@@ -296,30 +304,64 @@ class Invariants:
             self._note(at_s, invariant, text)
 
     def _note(self, at_s: float, invariant: str, text: str) -> None:
+        if not self.violations:
+            self._broken()
         self.violations.append(Violation(at_s, invariant, text))
 
     def learn(self, instrument: Instrument) -> None:
         """Take note of an instrument that was put on its bus."""
-        script = instrument.identify()
-        identity = next(script)
-        script.close()
-        # Where the question was cut short, a fence follows it: harmless as well.
-        fence = instrument.fence([identity])
-        firsts = {each.request for each in (identity, fence) if each is not None}
-        hazards = {
-            instrument.plan(setting.to(value), confirm=True, whatever=True).exchange.request
-            for setting in instrument.parameters.values()
-            if isinstance(setting, Setting)
-            for value in (setting.limits.choices or ((False, True) if setting.type is bool else ()))
-            if setting.limits.is_hazardous(value)
-        }
-        safe = tuple(plan.exchange.request for plan in instrument.safe_plans())
-        place = _Place(instrument.name, instrument.bus.name, frozenset(firsts), safe)
-        self._places[instrument.name] = place
-        for request in hazards:
-            self._hazards[place.bus].setdefault(request, []).append(place)
+        place = _Place(instrument, instrument.name, instrument.bus.name)
+        before = self._places.pop(place.name, None)
+        if before is not None:  # removed, and added again
+            self._forget(before)
+        self._places[place.name] = place
         self._bears[place.bus] = instrument.bus.transport.max_in_flight
         self._on[place.bus].append(place)
+        self._learn_requests(place)
+
+    def _learn_requests(self, place: _Place) -> None:
+        """Take note of what tells an instrument apart, by the address that it has now."""
+        instrument = place.device
+        place.unit = instrument.unit
+        script = instrument.identify()
+        identity = next(script, None)  # a protocol may have no such question
+        script.close()
+        # Where the question was cut short, a fence follows it: harmless as well.
+        fence = None if identity is None else instrument.fence([identity])
+        # A board's requests carry the address that a real one has beside the data.
+        on_board = isinstance(instrument.bus.transport, BoardTransport)
+
+        def sent(exchange: Exchange) -> bytes:
+            return (addressed(exchange) if on_board else exchange).request
+
+        place.firsts = frozenset(sent(each) for each in (identity, fence) if each is not None)
+        place.safe_requests = tuple(sent(plan.exchange) for plan in instrument.safe_plans())
+        hazards: set[bytes] = set()
+        for setting in instrument.parameters.values():
+            if not isinstance(setting, Setting):
+                continue
+            limits = setting.limits
+            for value in limits.choices or ((False, True) if setting.type is bool else ()):
+                if limits.is_hazardous(value):
+                    # What the driver refuses, as an address that another has, is never sent.
+                    with suppress(RefusedError):
+                        directive = setting.to(limits.plain(value))
+                        hazards.add(sent(instrument.encode(directive, directive.instance)))
+        # Some settings are hazardous whatever their value; driving safe asks for no leave.
+        hazards.difference_update(place.safe_requests)
+        self._forget_hazards(place)
+        known = self._hazards[place.bus]
+        for request in hazards:
+            known.setdefault(request, []).append(place)
+
+    def _forget(self, place: _Place) -> None:
+        self._on[place.bus].remove(place)
+        self._forget_hazards(place)
+
+    def _forget_hazards(self, place: _Place) -> None:
+        for others in self._hazards[place.bus].values():
+            if place in others:
+                others.remove(place)
 
     def is_open(self, *names: str) -> bool:
         """Return whether the breaker of any of these buses and instruments is open."""
@@ -367,7 +409,7 @@ class Invariants:
             self._fresh.discard(bus)
             places = self._on[bus]
             self.expect(
-                not places or any(asked in place.firsts for place in places),
+                not places or any(asked in (place.firsts or (asked,)) for place in places),
                 at_s,
                 IDENTITY_FIRST,
                 f"{bus} was asked {asked!r} as soon as it was open",
@@ -560,6 +602,8 @@ class Invariants:
             self.outcomes[(event.cause or Cause.CRASHED).value] += 1
             return
         self.outcomes["completed"] += 1
+        if event.writes and (place := self._places.get(event.instrument)) is not None:
+            self._follow(place)
         sent_ns = event.sent_ns
         if sent_ns is None:
             return
@@ -570,11 +614,14 @@ class Invariants:
             if event.reply in each:
                 break
         else:
-            text = (
-                f"{event.instrument}: {event.command} was answered {event.reply!r}, "
-                f"its own answer was {said}"
-            )
-            self._note(at_s, OWN_REPLY, text)
+            # Lines that follow one another were put together, each without its end.
+            whole = b"".join(said)
+            if not said or any(line not in whole for line in event.reply.split(b"\n")):
+                text = (
+                    f"{event.instrument}: {event.command} was answered {event.reply!r}, "
+                    f"its own answer was {said}"
+                )
+                self._note(at_s, OWN_REPLY, text)
         # No later exchange looks back this far, unless another one goes on beside it.
         if not self._in_flight[event.bus]:
             for earlier_ns in [each for each in answers if each < sent_ns]:
@@ -620,6 +667,12 @@ class Invariants:
         self._fresh.add(event.bus)
         for place in self._on[event.bus]:
             place.identified = False
+            self._follow(place)
+
+    def _follow(self, place: _Place) -> None:
+        """Learn an instrument's requests anew where it goes by another address now."""
+        if place.unit != place.device.unit:
+            self._learn_requests(place)
 
     def _in_service(self, event: InstrumentIdentified, at_s: float) -> None:
         del at_s

@@ -36,12 +36,12 @@ from transports import (
     install_clock,
 )
 
-from .config import load_config
+from .config import load_config, simulation_problem
 from .faultplan import OF_JOURNAL, OF_SINKS, FaultKind, FaultPlan, PlannedFault
 from .invariants import NOTHING_LEFT, PLANNED_CRASH, SIMULATED, Invariants, Violation
 from .opening import open_tree
 from .repeatable import SimulationError, repeatable
-from .spec import TreeSpec
+from .spec import BusSpec, InstrumentSpec, TreeSpec
 from .stage import (
     FaultyDisk,
     FaultySink,
@@ -91,7 +91,7 @@ class Report:
         samples: Samples of all recordings together.
         checked: How often each invariant was looked at.
         violations: The invariants that did not hold.
-        last: The last lines of the trace.
+        last: The last lines of the trace: those up to the first violation, if there is one.
     """
 
     seed: int
@@ -133,18 +133,21 @@ class Bench:
         self.seed = seed
         self.random = random.Random(f"bench {seed}")  # noqa: S311 - repeatable, no secret
         self.tree: Tree
-        self.invariants = Invariants(spec, prompt_s)
+        self.invariants = Invariants(spec, prompt_s, self._hold)
         self.summaries: list[AcquisitionSummary] = []
         self.injected: Counter[str] = Counter()
         self.clock = SlowableClock()
         self._spec = spec
         self._plan = plan
         self._trace = _Trace()
+        # The last lines of the trace when something went wrong for the first time.
+        self._held: Sequence[str] = ()
         self._lines: dict[str, WitnessedLine] = {}
         self._nursery: trio.Nursery
         self._connections = 0
         self._boards: list[FragileBoard] = []
-        self._began_s = 0.0
+        # When the last fault is over that is planned so far.
+        self._over_s = 0.0
         # Planned crashes of tasks of yours that have not happened yet, by "actor.NAME".
         self._doom: dict[str, _Doom] = {f"actor.{each.name}": _Doom() for each in spec.actors}
         self._sinks: dict[str, list[FaultySink]] = {}
@@ -188,12 +191,17 @@ class Bench:
         Raises:
             SimulationError: It names no bus, unit, task or recording of this bench.
         """
+        at_s = trio.current_time() + fault.at_s
+        self._begin(fault, at_s)
+        self._over_s = max(self._over_s, at_s + fault.for_s)
+
+    def _begin(self, fault: PlannedFault, at_s: float) -> None:
         self._check(fault)
-        self._nursery.start_soon(self._happen, fault, trio.current_time() + fault.at_s)
+        self._nursery.start_soon(self._happen, fault, at_s)
 
     async def calm(self) -> None:
-        """Wait until the planned faults are over, and forget those that nothing has met."""
-        await trio.sleep_until(self._began_s + self._plan.ends_s)
+        """Wait until all faults are over, and forget those that nothing has met."""
+        await trio.sleep_until(self._over_s)
         self._cancelling.clear()
         for line in self._lines.values():
             line.calm()
@@ -214,6 +222,10 @@ class Bench:
         self._sinks.pop(recording, None)
 
     # The stage: what the tree asks for simulated buses.
+
+    def driver(self, driver: type[D]) -> type[D]:
+        """Return a driver that makes itself known, and crashes when a plan says so."""
+        return _fragile(driver, self)
 
     def line(self, bus: str, model: DeviceModel) -> SimLine:
         """Return the line that stands in for a bus."""
@@ -256,9 +268,34 @@ class Bench:
     def _check(self, fault: PlannedFault) -> None:
         if fault.target in self._sinks and fault.kind in OF_SINKS:
             return
-        misfit = fault.misfit(self._spec)
+        if fault.misfit(self._spec) is None:
+            return
+        misfit = fault.misfit(self._spec_now())
         if misfit is not None:
             raise SimulationError(f"the fault {fault.kind.value!r}: {misfit[1]}")
+
+    def _spec_now(self) -> TreeSpec:
+        """Return what the tree was made from, and what was added to it since."""
+        spec = self._spec
+        buses = {each.name for each in spec.buses}
+        instruments = {each.name for each in spec.instruments}
+        return evolve(
+            spec,
+            buses=[
+                *spec.buses,
+                *(BusSpec(name=name, address="") for name in self._lines if name not in buses),
+            ],
+            instruments=[
+                *spec.instruments,
+                *(
+                    InstrumentSpec(
+                        name=each.name, bus=each.bus.name, driver=type(each), unit_id=each.unit
+                    )
+                    for each in self.tree.instruments
+                    if each.name not in instruments
+                ),
+            ],
+        )
 
     async def _happen(self, fault: PlannedFault, at_s: float) -> None:
         await trio.sleep_until(at_s)
@@ -310,15 +347,18 @@ class Bench:
             ):
                 self.tree = tree
                 self._nursery = nursery
-                self._began_s = trio.current_time()
+                planned_s = trio.current_time()
+                self._over_s = planned_s + self._plan.ends_s
                 try:
                     for fault in self._plan.faults:
-                        self.inject(fault)
+                        self._begin(fault, planned_s + fault.at_s)
                     nursery.start_soon(_watch_promptness, invariants)
                     await main(self)
                 except trio.Cancelled:
+                    self._hold()
                     raise
                 except BaseException as error:  # noqa: BLE001 - raised again below, ungrouped
+                    self._hold()
                     failure = error
                 nursery.cancel_scope.cancel()
         if failure is not None:
@@ -340,8 +380,13 @@ class Bench:
 
     @property
     def last(self) -> Sequence[str]:
-        """The last lines of the trace."""
-        return self._trace.last
+        """The last lines of the trace, or those that led to what went wrong first."""
+        return self._held or self._trace.last
+
+    def _hold(self) -> None:
+        """Keep the last lines of the trace, which the stop of the tree would push out."""
+        if not self._held:
+            self._held = self._trace.last
 
     def report(self, simulated_s: float, real_s: float) -> Report:
         """Return what was done."""
@@ -364,12 +409,9 @@ class Bench:
         )
 
     def _staged(self, spec: TreeSpec) -> TreeSpec:
-        """Return `spec` with drivers and tasks that crash when a plan says so."""
+        """Return `spec` with tasks that crash when a plan says so."""
         return evolve(
             spec,
-            instruments=[
-                evolve(each, driver=_fragile(each.driver, self)) for each in spec.instruments
-            ],
             actors=[
                 evolve(each, start=partial(self._doom[f"actor.{each.name}"].run, each.start))
                 for each in spec.actors
@@ -412,12 +454,7 @@ def simulate(
             longer than `limit_s`, or something goes on for ever in one instant.
     """
     spec = _spec_of(bench)
-    for bus in spec.buses:
-        if bus.address.startswith("redpitaya:"):
-            raise SimulationError(
-                f"{bus.name}: {bus.address} needs a real process, which virtual time cannot "
-                "wait for; use redpitaya://sim in real time instead"
-            )
+    check_buses(spec)
     stage = Bench(seed, spec, faults or FaultPlan(), prompt_s)
     began_s = time.perf_counter()
     try:
@@ -432,6 +469,24 @@ def simulate(
         error.add_note(told)
         raise
     return stage.report(simulated_s, time.perf_counter() - began_s)
+
+
+def check_buses(spec: TreeSpec) -> None:
+    """Check that every bus of a tree can be simulated.
+
+    Raises:
+        AddressError: An address cannot be understood.
+        SimulationError: One needs a real process, or has instruments without a device model.
+    """
+    for bus in spec.buses:
+        if bus.address.startswith("redpitaya:"):
+            raise SimulationError(
+                f"{bus.name}: {bus.address} needs a real process, which virtual time cannot "
+                "wait for; use redpitaya://sim in real time instead"
+            )
+        problem = simulation_problem(spec, bus)
+        if problem is not None:
+            raise SimulationError(f"{bus.name}: {problem}")
 
 
 def _stood_still(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ from attrs import define, field
 from actors import Chain, JournalRow, Sample
 from recorder import GATHER_S, RETRY_S, SampleSink
 from transports import (
+    BoardModel,
     DeviceModel,
     Exchange,
     MultiplexedSim,
@@ -77,7 +78,8 @@ class WitnessedLine(SimLine):
 
     def _send(self, replies: Sequence[SimReply], now_s: float) -> list[tuple[float, bytes]]:
         sent = super()._send(replies, now_s)
-        signed = True
+        # Who answers for a board is told from outside, and nowhere in the reply.
+        signed = not isinstance(self.model, BoardModel)
         for each in replies:
             self._said.append(each.data)
             if each.unit is None:

@@ -75,6 +75,7 @@ class Tree:
         self.events = Events()
         self.stop_signal: signal.Signals | None = None
         self._spec = spec
+        self._stage = stage
         self._leases = Leases(self.events, self._settle_lease)
         self._buses = Buses(
             spec, self.events, self._leases.book, sim=sim, stage=stage, ledger=ledger
@@ -564,7 +565,8 @@ class Tree:
         self._check_free(spec.name)
         self._buses.check_fit(bus, spec)
         self._buses.plug(bus, spec)
-        instrument = driver(spec.name, bus, unit=spec.unit_id)
+        staged = driver if self._stage is None else self._stage.driver(driver)
+        instrument = staged(spec.name, bus, unit=spec.unit_id)
         policy = MemberPolicy(
             breaker=spec.breaker,
             expect=spec.identity,

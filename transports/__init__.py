@@ -64,6 +64,7 @@ from .sim import (
     SimProcess,
     SimReply,
     SimSpec,
+    addressed,
     serve_pty,
     serve_tcp,
 )
@@ -154,6 +155,7 @@ __all__ = [
     "VirtualClock",
     "VisaTransport",
     "Waiting",
+    "addressed",
     "advance",
     "await_port",
     "canonical_key",

@@ -17,16 +17,18 @@ import trio
 import trio.testing
 from attrs import evolve
 
-from actors import Cause, CommandError, RefusedError
+from actors import Cause, CommandError, Identity, RefusedError, Script
 from actors.instruments.scpi import PowerSupply, PowerSupplyModel
+from benchtree import ScpiInstrument
+from benchtree.exercise import Exercise
 from benchtree.faultplan import FaultKind, FaultPlan, PlannedFault
-from benchtree.invariants import NOTHING_LEFT, SAFE_AT_END
+from benchtree.invariants import IDENTITY_FIRST, NOTHING_LEFT, SAFE_AT_END
 from benchtree.repeatable import SimulationError
 from benchtree.simulate import Bench, simulate
 from benchtree.spec import BusSpec, InstrumentSpec, TreeSpec
 from transports import current_clock, make_timer
 
-from .bench import run_harsh
+from .bench import SPEC, run_harsh
 from .conftest import SEEDS
 
 ROOT = Path(__file__).parents[2]
@@ -222,6 +224,81 @@ def test_what_main_raises_comes_out() -> None:
     assert "violated: 1.000000 s: mine: it is wrong" in raised.value.__notes__
 
 
+def test_trace_ends_where_it_failed() -> None:
+    """What is shown of the trace led to the failure: the stop of a large tree is longer."""
+
+    async def main(bench: Bench) -> None:
+        await bench.get("psu", PowerSupply).current.get()
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError) as raised:
+        simulate(0, main, bench=SPEC)
+    (told,) = [note for note in raised.value.__notes__ if "the last of its trace" in note]
+    assert "psu.current COMPLETED" in told
+    assert "the end of the program" not in told
+
+
+def test_trace_ends_with_the_first_violation() -> None:
+    """What is shown of the trace led to what was violated first, whatever happened later."""
+
+    async def main(bench: Bench) -> None:
+        psu = bench.get("psu", PowerSupply)
+        await psu.current.get()
+        bench.invariants.expect(False, trio.current_time(), "mine", "wrong")
+        await trio.sleep(600.0)
+        bench.invariants.expect(False, trio.current_time(), "mine", "wrong again")
+
+    report = simulate(0, main, bench=SPEC)
+    assert len(report.violations) == 2
+    assert float(report.last[-1].split()[0]) <= report.violations[0].at_s
+    assert any("psu.current COMPLETED" in each for each in report.last)
+
+
+def test_calm_comes_after_every_fault() -> None:
+    """A fault that was injected while the bench ran is waited for as a planned one is."""
+    plan = FaultPlan((PlannedFault(at_s=1.0, kind=FaultKind.UNPLUG, target="supply", for_s=3.0),))
+
+    async def main(bench: Bench) -> None:
+        await bench.calm()
+        assert trio.current_time() == pytest.approx(4.0, abs=0.1)
+        bench.unplug("supply", at_s=5.0, for_s=20.0)
+        await bench.calm()
+        assert trio.current_time() == pytest.approx(29.0, abs=0.1)
+        bench.unplug("supply", for_s=500.0)
+        await Exercise(bench, 10.0).run()
+
+    assert not simulate(0, main, bench=ONE, faults=plan).violations
+
+
+def test_added_instruments_are_watched() -> None:
+    """What is added to a running bench meets faults, and invariants, as what was there before."""
+
+    async def main(bench: Bench) -> None:
+        psu = await bench.tree.add("psu", PowerSupply, "tcp://192.0.2.17:5025")
+        assert await psu.voltage.get() == 0.0
+        bench.inject(PlannedFault(at_s=0.0, kind=FaultKind.CRASH_DECODING, target="psu"))
+        await trio.sleep(1.0)
+        with pytest.raises(CommandError) as crashed:
+            await psu.voltage.get()
+        assert crashed.value.cause is Cause.CRASHED
+        await trio.sleep(5.0)
+        bench.unplug("psu", for_s=5.0)
+        await trio.sleep(1.0)
+        with pytest.raises(RefusedError):
+            await psu.voltage.get()
+        with pytest.raises(SimulationError, match="no bus is named 'pzu'; did you mean 'psu'"):
+            bench.unplug("pzu", for_s=5.0)
+        await trio.sleep(20.0)
+        await bench.tree.remove("psu")
+        await bench.tree.add("psu", PowerSupply, "tcp://192.0.2.17:5025")
+        await bench.get("psu", PowerSupply).voltage.get()
+
+    report = simulate(0, main)
+    assert not report.violations
+    assert report.checked[SAFE_AT_END] == 1
+    assert report.checked[IDENTITY_FIRST] > 0
+
+
 def test_standstill_is_reported() -> None:
     """Something that goes on for ever without time passing is an error, not a hang."""
 
@@ -297,6 +374,43 @@ def test_red_pitaya_is_refused() -> None:
         del bench
 
     with pytest.raises(SimulationError, match="redpitaya://sim in real time instead"):
+        simulate(0, main, bench=spec)
+
+
+class Speechless(PowerSupply):
+    """A supply whose protocol has no question for who it is."""
+
+    def identify(self) -> Script[Identity]:
+        """Ask nothing."""
+        yield from ()
+        return Identity()
+
+
+class Modelless(ScpiInstrument):
+    """An instrument that nobody has made a model of."""
+
+
+def test_instrument_that_cannot_be_identified() -> None:
+    """A protocol without an identity can be simulated: the instrument stays unverified."""
+
+    async def main(bench: Bench) -> None:
+        await bench.get("psu", Speechless).voltage.set(2.0)
+        bench.unplug("supply", for_s=5.0)
+        await trio.sleep(30.0)
+        assert await bench.get("psu", Speechless).voltage.get() == 2.0
+
+    spec = evolve(ONE, instruments=[evolve(ONE.instruments[0], driver=Speechless)])
+    assert not simulate(0, main, bench=spec).violations
+
+
+def test_instrument_without_a_model_is_refused() -> None:
+    """A bus that nothing can stand for is refused with its name."""
+
+    async def main(bench: Bench) -> None:
+        del bench
+
+    spec = evolve(ONE, instruments=[evolve(ONE.instruments[0], driver=Modelless)])
+    with pytest.raises(SimulationError, match="supply: Modelless has no device model"):
         simulate(0, main, bench=spec)
 
 

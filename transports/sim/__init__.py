@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .board import BoardModel, BoardTransport
+from .board import BoardModel, BoardTransport, addressed
 from .echo import EchoModel
 from .hosts import serve_pty, serve_tcp
 from .line import SimLine, TimedBytes
@@ -29,6 +29,7 @@ __all__ = [
     "SimReply",
     "SimSpec",
     "TimedBytes",
+    "addressed",
     "serve_pty",
     "serve_tcp",
 ]

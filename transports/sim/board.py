@@ -49,13 +49,14 @@ class BoardTransport(StreamTransport):
         self, exchange: Exchange, *, commit: Callable[[], None] | None = None
     ) -> Reply:
         """Send one request to its unit and return the matching reply."""
-        return await super().exchange(_addressed(exchange), commit=commit)
+        return await super().exchange(addressed(exchange), commit=commit)
 
     async def resync(self, fence: Exchange | None = None) -> None:
         """Bring the line back into step."""
-        await super().resync(None if fence is None else _addressed(fence))
+        await super().resync(None if fence is None else addressed(fence))
 
 
-def _addressed(exchange: Exchange) -> Exchange:
+def addressed(exchange: Exchange) -> Exchange:
+    """Return an exchange with the address of its unit before its request."""
     unit = (exchange.unit or "").encode()
     return evolve(exchange, request=_BEGIN + unit + _END + exchange.request)
