@@ -24,6 +24,7 @@ from actors import (
     Instrument,
     InstrumentStatus,
     LeaseLostError,
+    OnReconnect,
     Priority,
     RefusedError,
     Sample,
@@ -57,6 +58,9 @@ LEASE_EVERY_S: Final = 30.0
 
 LEASED_S: Final = 10.0
 """How long they keep them, on average, in seconds."""
+
+ATTEND_EVERY_S: Final = 20.0
+"""How often somebody looks after what came back and waits to be rearmed, in seconds."""
 
 REARM_TRIES: Final = 12
 """How often somebody tries to rearm an instrument that has not been driven safe."""
@@ -123,6 +127,8 @@ class Exercise:
                 for instrument in bench.tree.instruments:
                     for number in range(self.users):
                         nursery.start_soon(self._use, instrument, number)
+                if self._kept_away():
+                    nursery.start_soon(self._attend)
                 if bench.tree.instruments:
                     nursery.start_soon(self._operate)
                     for number in range(2):
@@ -297,6 +303,33 @@ class Exercise:
             else:
                 return
 
+    async def _attend(self) -> None:
+        """Look now and then after instruments that stay out of service until rearmed."""
+        while True:
+            await trio.sleep(ATTEND_EVERY_S)
+            self._readmit(tripped=False)
+
+    def _readmit(self, *, tripped: bool) -> None:
+        """Rearm what came back and waits for that; what is tripped only if `tripped`."""
+        kept_away = self._kept_away()
+        for bus in self.bench.tree.status():
+            for each in bus.instruments:
+                if (
+                    each.name in kept_away
+                    and each.service is Service.QUARANTINED
+                    and (tripped or each.tripped is None)
+                ):
+                    with suppress(RefusedError):  # driving it safe is still owed
+                        self.bench.tree.rearm(each.name)
+
+    def _kept_away(self) -> set[str]:
+        """Return the instruments that somebody has to rearm after they were away."""
+        return {
+            each.name
+            for each in self.bench.tree.spec.instruments
+            if each.on_reconnect is OnReconnect.QUARANTINE
+        }
+
     # Recordings.
 
     def _everything(self) -> RecordingSpec:
@@ -412,9 +445,10 @@ class Exercise:
         policies = [each.breaker for each in tree.spec.buses]
         policies += [each.breaker for each in tree.spec.instruments]
         longest_s = max((each.max_open_s * (1.0 + each.jitter) for each in policies), default=0.0)
+        recovery_s = max((each.recovery_s for each in tree.spec.instruments), default=0.0)
         # A probe of each instrument on a line, one after the other, and what a silent one
         # is spared between probes.
-        latest_s = trio.current_time() + 2 * longest_s + SETTLE_S
+        latest_s = trio.current_time() + 2 * longest_s + recovery_s + SETTLE_S
         await self._wait_in_service(latest_s)
         down = _buses_below(tree.spec, self.bench.invariants.gave_up)
         for bus in tree.status():
@@ -438,6 +472,7 @@ class Exercise:
         tree = self.bench.tree
         since_s = trio.current_time()
         while (now_s := trio.current_time()) < min(latest_s, since_s + STEADY_S):
+            self._readmit(tripped=True)
             down = _buses_below(tree.spec, self.bench.invariants.gave_up)
             buses = [bus for bus in tree.status() if bus.name not in down]
             if not all(_serves(each) for bus in buses for each in bus.instruments):

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
+
+from actors import Identity
 
 from .config import check_simulation, load_config
 from .exercise import Exercise
@@ -21,7 +23,7 @@ from .faultplan import LEVELS, FaultPlan
 from .repeatable import SimulationError
 from .run import FAILED, OK
 from .seeds import run_seeds
-from .simulate import Bench, Report, simulate
+from .simulate import Bench, Report, check_buses, simulate
 from .spec import TreeSpec
 
 USAGE: Final = 2
@@ -69,6 +71,10 @@ def sim(
     asked = _Asked(file, hours, faults, plan)
     config = load_config(file)
     check_simulation(config)
+    try:
+        check_buses(config.tree)
+    except SimulationError as error:
+        return _refuse(str(error))
     planned = asked.planned(seed, config.tree)
     if save_plan is not None:
         try:
@@ -110,7 +116,7 @@ class _Asked:
 
     def run(self, seed: int) -> Report:
         """Simulate one seed."""
-        tree = load_config(self.file).tree
+        tree = _with_models(load_config(self.file).tree)
         planned = self.planned(seed, tree)
         duration_s = self.hours * 3600.0
 
@@ -129,6 +135,13 @@ class _Asked:
         )
         where = shlex.quote(str(self.file))
         return f"benchtree sim {where} --hours {self.hours} --seed {seed} {what}"
+
+
+def _with_models(tree: TreeSpec) -> TreeSpec:
+    """Return a tree that takes models for its instruments, whose serial numbers they lack."""
+    return evolve(
+        tree, instruments=[evolve(each, identity=Identity()) for each in tree.instruments]
+    )
 
 
 def _run_many(asked: _Asked, seeds: Sequence[int], jobs: int | None) -> int:

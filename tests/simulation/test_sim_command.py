@@ -82,6 +82,35 @@ def test_many_seeds(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert last.endswith(", 0 with violations")
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['on_reconnect = "quarantine"', "recovery_s = 900", 'identity = { serial = "MY5300" }'],
+)
+def test_real_bench_is_simulated(
+    bench_file: Path, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a file says of real instruments is no violation by their models.
+
+    Nobody rearmed what waits for that, nobody waited for as long as a recovery may take, and a
+    model was turned away for the serial number of the instrument that it stands for.
+    """
+    lines = BENCH.splitlines()
+    lines.insert(lines.index("[instrument.psu]") + 1, line)
+    bench_file.write_text("\n".join(lines))
+    assert main(["sim", str(bench_file), "--hours", "0.05", "--seed", "3"]) == 0
+    assert "0 read" not in capsys.readouterr().out
+
+
+def test_red_pitaya_is_refused(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file with a bus that needs a real process is refused before anything runs."""
+    address, driver = "redpitaya://192.0.2.9", "red_pitaya"
+    text = BENCH.replace("tcp://192.0.2.17:5025", address).replace("scpi.power_supply", driver)
+    bench_file.write_text(text.replace('"psu.current", ', ""))
+    for seeds in ("1", "2"):
+        assert main(["sim", str(bench_file), "--hours", "0.01", "--seeds", seeds]) == 2
+        assert "redpitaya://sim in real time instead" in capsys.readouterr().err
+
+
 def test_saved_plan_replays(
     bench_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
