@@ -28,6 +28,7 @@ from attrs import define, evolve, field, frozen
 from actors import Chain, CommandMoved, CommandState, Event, Instrument, Parameter, first_seal
 from recorder import AcquisitionSummary, Counts, Journal, SampleSink, keep_journal
 from transports import (
+    BoardModel,
     DeviceModel,
     LineState,
     MultiplexedSim,
@@ -176,7 +177,10 @@ class Bench:
         Raises:
             TypeError: It is another model.
         """
-        found = self._lines[self.tree[name].bus.name].model
+        instrument = self.tree[name]
+        found = self._lines[instrument.bus.name].model
+        if isinstance(found, BoardModel):
+            found = found.devices[instrument.unit or ""]
         if not isinstance(found, model):
             raise TypeError(f"{name} talks to a {type(found).__name__}, not a {model.__name__}")
         return found

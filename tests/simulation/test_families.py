@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.instruments.alicat import FlowMeter
-from actors.instruments.scpi import PowerSupply, SourceMeasureUnit
+from actors.instruments.scpi import PowerSupply, PowerSupplyModel, SourceMeasureUnit
 from actors.instruments.watlow import EzZoneModbus, EzZoneStandardBus
 from benchtree.exercise import Exercise
 from benchtree.faultplan import LEVELS, FaultPlan
@@ -72,5 +72,16 @@ def test_reply_of_several_lines() -> None:
     async def main(bench: Bench) -> None:
         await bench.get("oxygen", FlowMeter).mass_flow_unit.set(12, confirm=True)
         assert await bench.get("oxygen", FlowMeter).mass_flow.get() is not None
+
+    assert simulate(0, main, bench=FAMILIES).violations == ()
+
+
+def test_device_on_a_board() -> None:
+    """Behind a board each instrument has a device of its own."""
+
+    async def main(bench: Bench) -> None:
+        await bench.get("psu6", PowerSupply).output.set(True, confirm=True)
+        models = [bench.device(name, PowerSupplyModel) for name in ("psu5", "psu6")]
+        assert [each.output_on for each in models] == [False, True]
 
     assert simulate(0, main, bench=FAMILIES).violations == ()
