@@ -94,9 +94,7 @@ def test_real_bench_is_simulated(
     Nobody rearmed what waits for that, nobody waited for as long as a recovery may take, and a
     model was turned away for the serial number of the instrument that it stands for.
     """
-    lines = BENCH.splitlines()
-    lines.insert(lines.index("[instrument.psu]") + 1, line)
-    bench_file.write_text("\n".join(lines))
+    bench_file.write_text(BENCH.replace("[instrument.psu]", f"[instrument.psu]\n{line}"))
     assert main(["sim", str(bench_file), "--hours", "0.05", "--seed", "3"]) == 0
     assert "0 read" not in capsys.readouterr().out
 
