@@ -614,9 +614,7 @@ class Invariants:
             if event.reply in each:
                 break
         else:
-            # Lines that follow one another were put together, each without its end.
-            whole = b"".join(said)
-            if not said or any(line not in whole for line in event.reply.split(b"\n")):
+            if not _put_together(event.reply, said):
                 text = (
                     f"{event.instrument}: {event.command} was answered {event.reply!r}, "
                     f"its own answer was {said}"
@@ -871,3 +869,18 @@ class Invariants:
             RESTART_ORDER,
             f"{name}: {', '.join(seen)}",
         )
+
+
+def _put_together(reply: bytes, said: Sequence[bytes]) -> bool:
+    """Return whether `reply` is several lines of what was said, in their order, without ends."""
+    lines = reply.split(b"\n")
+    if len(lines) == 1:
+        return False
+    whole = b"".join(said)
+    at = 0
+    for line in lines:
+        at = whole.find(line, at)
+        if at < 0:
+            return False
+        at += len(line)
+    return True
