@@ -1,9 +1,10 @@
 """Recording: polls on absolute targets, each bus on its own cadence.
 
 Slot `n` begins `n` periods after the recording. Each partition polls in a task of its own,
-at the target of every slot; where its last poll is still going on, or the event loop was
-held up past a whole slot, the slot is skipped and its samples are missing. Nothing is asked
-twice, and no target depends on an earlier poll or on the wall clock.
+at the target of every slot. Where its last poll is still going on in the middle of a slot, or
+the event loop was held up past a whole one, the slot is skipped and its samples are missing;
+where it ends sooner, the slot is begun late. Nothing is asked twice, and no target depends on
+an earlier poll or on the wall clock.
 """
 
 from __future__ import annotations
@@ -357,7 +358,7 @@ class _Recorder:
                         self._stop(f"{partition.name} was lost")
                     else:
                         await self._reconnect(partition, backoff)
-                slot = max(slot + 1, schedule.next_slot(self._elapsed_ns()))
+                slot = max(slot + 1, schedule.slot_to_begin(self._elapsed_ns()))
 
     async def _poll(self, feed: Feed, slot: int) -> bool:
         """Poll once, and return False where a plain source has lost its connection."""

@@ -78,7 +78,7 @@ async def test_a_batch_comes_once_every_bus_has_answered(autojump_clock: MockClo
 
 
 async def test_overruns_skip_and_count(autojump_clock: MockClock) -> None:
-    """A poll that outlasts its slot costs the slots it runs into, and moves no target."""
+    """A poll that outlasts its slot costs those it runs far into, and moves no target."""
     bus = Bus("oven", takes_s=lambda number: 0.25 if number == 2 else 0.01)
     begin_s = trio.current_time()
     async with record(Bench(bus), parameters=PARAMETERS, rate_hz=10, duration=1) as recording:
@@ -88,11 +88,23 @@ async def test_overruns_skip_and_count(autojump_clock: MockClock) -> None:
     assert recording.summary.total() == Counts(read=8, missing=2, late=1, emitted=8)
 
 
+async def test_a_slot_is_begun_late_rather_than_not_at_all(autojump_clock: MockClock) -> None:
+    """What a poll runs a little into is begun at once; the next target is kept again."""
+    bus = Bus("oven", takes_s=lambda number: 0.13 if number == 2 else 0.01)
+    begin_s = trio.current_time()
+    async with record(Bench(bus), parameters=PARAMETERS, rate_hz=10, duration=0.6) as recording:
+        await take_all(recording)
+    begun = [round((at_s - begin_s) * 10, 3) for at_s in bus.begun_s]
+    assert begun == [0, 1, 2, 3.3, 4, 5]
+    assert recording.summary.total() == Counts(read=6, late=1, emitted=6)
+    assert recording.summary.max_drift_ms == pytest.approx(30.0)
+
+
 async def test_late_values_come_in_the_next_batch_with_their_own_stamps(
     autojump_clock: MockClock,
 ) -> None:
     """A value received after its slot is read and late, not missing and not restamped."""
-    late, prompt = Bus("late", takes_s=0.13), Bus("prompt", takes_s=0.01)
+    late, prompt = Bus("late", takes_s=0.16), Bus("prompt", takes_s=0.01)
     begin_ns = current_clock().mono_ns()
     async with record(
         Bench(late, prompt), parameters=PARAMETERS, rate_hz=10, duration=0.4
@@ -104,7 +116,7 @@ async def test_late_values_come_in_the_next_batch_with_their_own_stamps(
         ["prompt"],
         ["prompt", "late"],
     ]
-    assert batches[1][1].received_ns - begin_ns == pytest.approx(130_000_000)
+    assert batches[1][1].received_ns - begin_ns == pytest.approx(160_000_000)
     by_device = recording.summary.by_device()
     assert by_device["late"] == Counts(read=2, missing=2, late=2, emitted=2)
     assert by_device["prompt"] == Counts(read=4, emitted=4)
