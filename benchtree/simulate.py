@@ -455,7 +455,8 @@ def simulate(
     Raises:
         ConfigError: The bench has mistakes.
         SimulationError: A bus cannot be simulated, a fault names nothing, or `main` took
-            longer than `limit_s`, or something goes on for ever in one instant.
+            longer than `limit_s`, or the bench does something for ever in one instant. (A task
+            that waits for nothing, and only lets others run, keeps virtual time from moving.)
     """
     spec = _spec_of(bench)
     check_buses(spec)

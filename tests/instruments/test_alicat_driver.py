@@ -73,7 +73,9 @@ async def test_setpoint_that_is_not_taken(autojump_clock: MockClock) -> None:
     """A device that another source controls says yes and does nothing: that is an error."""
     async with desk(FlowController) as bench:
         mfc = bench.tree.get("dut", FlowController)
-        await mfc.setpoint_source.set("A")
+        with pytest.raises(RefusedError, match="pass confirm=True"):
+            await mfc.setpoint_source.set("A")
+        await mfc.setpoint_source.set("A", confirm=True)
         with pytest.raises(CommandError, match="it holds a setpoint of 0") as refused:
             await mfc.setpoint.set(10.0)
         assert refused.value.cause is Cause.DEVICE

@@ -553,8 +553,11 @@ class Controller(Alicat):
     """What the device controls to: `LS`, read back in its reply. Primer, "Setpoint",
     firmware 9v00 and later."""
 
-    setpoint_source = Setting("LSS", type=str, choices=("S", "A", "U"))
-    """Who sets it: S the line, A the analogue input, U the front panel: `LSS`. Primer,
+    setpoint_source = Setting(
+        "LSS", type=str, choices=("S", "A", "U"), hazardous=lambda source: source != "S"
+    )
+    """Who sets it: S the line, A the analogue input, U the front panel: `LSS`. With A or U the
+    device takes no setpoint from the line, and cannot be driven safe with one. Primer,
     "Setpoint source"."""
 
     loop_variable = Reading("LV", type=int)
