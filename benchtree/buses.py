@@ -30,7 +30,6 @@ from transports import (
     BusProfile,
     ByteStream,
     DeviceModel,
-    EchoModel,
     Framing,
     HostedTransport,
     MemoryHost,
@@ -55,6 +54,7 @@ from transports import (
 from .emulator import BoardEmulator
 from .lines import LinePlan, plan_line
 from .spec import BusSpec, InstrumentSpec, TreeSpec
+from .standins import model_of_line
 
 D = TypeVar("D", bound=Instrument)
 
@@ -411,20 +411,12 @@ class Buses:
     ) -> Transport:
         """Return the line to simulated devices that stand in for these instruments."""
         address, profile = plan.address, plan.profile
-        asked = [each.unit_id or each.driver.default_unit for each in instruments]
-        units = address.units or asked
-        model: DeviceModel
-        if address.addressed:
-            model = BoardModel(
-                {each.unit_id or "": each.driver.simulate([None]) for each in instruments}
-            )
-        else:
-            # Something must be on the line, even where no instrument is.
-            model = instruments[0].driver.simulate(units) if instruments else EchoModel()
+        model = model_of_line(instruments, addressed=address.addressed, units=address.units)
         stage = self._stage
         line = self.lines[name] = SimLine(model) if stage is None else stage.line(name, model)
         if profile.name == MULTIPLEXED.name:
-            modules = [each or "" for each in units]
+            asked = [each.unit_id or each.driver.default_unit for each in instruments]
+            modules = [each or "" for each in address.units or asked]
             if stage is not None:
                 return stage.board(name, key, modules)
             return MultiplexedSim(key, dict.fromkeys(modules, line))

@@ -44,6 +44,7 @@ from .spec import (
     SupervisorSpec,
     TreeSpec,
 )
+from .standins import model_of_line
 from .tables import (
     ActorTable,
     BusTable,
@@ -151,13 +152,9 @@ def simulation_problem(tree: TreeSpec, bus: BusSpec) -> str | None:
         AddressError: Its address cannot be understood.
     """
     mine = [each for each in tree.instruments if each.bus == bus.name]
-    addressed = parse_address(bus.address).addressed
+    address = parse_address(bus.address)
     try:
-        if addressed:
-            for each in mine:
-                each.driver.simulate([None])
-        elif mine:
-            mine[0].driver.simulate([each.unit_id for each in mine])
+        model_of_line(mine, addressed=address.addressed, units=address.units)
     except ValueError as error:
         return str(error)
     return None

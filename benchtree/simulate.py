@@ -32,6 +32,7 @@ from transports import (
     DeviceModel,
     LineState,
     MultiplexedSim,
+    SharedLineModel,
     SimLine,
     TimedStream,
     install_clock,
@@ -179,8 +180,8 @@ class Bench:
         """
         instrument = self.tree[name]
         found = self._lines[instrument.bus.name].model
-        if isinstance(found, BoardModel):
-            found = found.devices[instrument.unit or ""]
+        if isinstance(found, BoardModel | SharedLineModel):
+            found = found.devices.get(instrument.unit or "", found)
         if not isinstance(found, model):
             raise TypeError(f"{name} talks to a {type(found).__name__}, not a {model.__name__}")
         return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
-from actors.instruments.alicat import FlowMeter
+from actors.instruments.alicat import AlicatLineModel, FlowController, FlowMeter
 from actors.instruments.scpi import PowerSupply, PowerSupplyModel, SourceMeasureUnit
 from actors.instruments.watlow import EzZoneModbus, EzZoneStandardBus
 from benchtree.exercise import Exercise
 from benchtree.faultplan import LEVELS, FaultPlan
+from benchtree.repeatable import SimulationError
 from benchtree.simulate import Bench, simulate
 from benchtree.spec import BusSpec, InstrumentSpec, TreeSpec
 from transports import GATEWAY, RS485
@@ -28,6 +30,7 @@ FAMILIES = TreeSpec(
         InstrumentSpec(name="smu", bus="board", driver=SourceMeasureUnit, unit_id="7"),
         InstrumentSpec(name="argon", bus="gas", driver=FlowMeter, unit_id="A"),
         InstrumentSpec(name="oxygen", bus="gas", driver=FlowMeter, unit_id="B"),
+        InstrumentSpec(name="helium", bus="gas", driver=FlowController, unit_id="C"),
         InstrumentSpec(name="zone1", bus="oven", driver=EzZoneStandardBus, unit_id="1"),
         InstrumentSpec(name="zone2", bus="oven", driver=EzZoneStandardBus, unit_id="2"),
         InstrumentSpec(name="loop", bus="modbus", driver=EzZoneModbus, unit_id="1"),
@@ -74,6 +77,29 @@ def test_reply_of_several_lines() -> None:
         assert await bench.get("oxygen", FlowMeter).mass_flow.get() is not None
 
     assert simulate(0, main, bench=FAMILIES).violations == ()
+
+
+def test_devices_of_several_kinds_on_one_line() -> None:
+    """Each answers as what it is: all were taken for the kind of the first."""
+
+    async def main(bench: Bench) -> None:
+        await bench.get("helium", FlowController).setpoint.set(20.0)
+        assert bench.device("helium", AlicatLineModel).setpoints() == {"C": 20.0}
+        assert set(bench.device("argon", AlicatLineModel).units) == {"A", "B"}
+
+    assert simulate(0, main, bench=FAMILIES).violations == ()
+
+
+def test_device_that_is_alone_on_its_line() -> None:
+    """A device without an address cannot share a line with others."""
+    supply = InstrumentSpec(name="psu", bus="gas", driver=PowerSupply)
+    bench = evolve(FAMILIES, instruments=[*FAMILIES.instruments, supply])
+
+    async def main(bench: Bench) -> None:
+        raise AssertionError(f"{bench} was simulated")
+
+    with pytest.raises(SimulationError, match="gas: PowerSupply's device model is alone"):
+        simulate(0, main, bench=bench)
 
 
 def test_device_on_a_board() -> None:

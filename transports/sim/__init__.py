@@ -10,6 +10,7 @@ from .memory import MemoryHost, MemoryStream
 from .model import DeviceModel, ServerModel, SimReply
 from .multiplexed import MultiplexedSim
 from .process import BlockingSimProcess, RemoteLine, SimProcess
+from .shared import SharedLineModel
 from .spec import Json, SimSpec
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "MultiplexedSim",
     "RemoteLine",
     "ServerModel",
+    "SharedLineModel",
     "SimLine",
     "SimProcess",
     "SimReply",
