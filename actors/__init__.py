@@ -78,7 +78,28 @@ from .events import (
     SupervisorGaveUp,
     WriteResolved,
 )
-from .faults import IDENTITY_MISMATCH, Cause, Fault, FaultClass
+from .faults import (
+    BUSY,
+    CALIBRATION_EXPIRED,
+    DISCONNECTED,
+    FOREIGN_REPLY,
+    FRAMING,
+    IDENTITY_MISMATCH,
+    INTERLOCK_OPEN,
+    OPENED_BY_HAND,
+    OVER_CURRENT,
+    OVER_PRESSURE,
+    OVER_RANGE,
+    OVER_TEMPERATURE,
+    OVER_VOLTAGE,
+    PARITY_ERROR,
+    REJECTED,
+    SENSOR_ERROR,
+    TIMEOUT,
+    Cause,
+    Fault,
+    FaultClass,
+)
 from .inbox import Inbox, InboxFullError, Lane
 from .instrument import Directive, Instrument
 from .journal import (
@@ -127,10 +148,26 @@ from .upkeep import PROBE_CUT
 from .validation import Limits
 
 __all__ = [
+    "BUSY",
+    "CALIBRATION_EXPIRED",
     "COLUMNS",
+    "DISCONNECTED",
+    "FOREIGN_REPLY",
+    "FRAMING",
     "GRACE_S",
     "IDENTITY_MISMATCH",
+    "INTERLOCK_OPEN",
+    "OPENED_BY_HAND",
+    "OVER_CURRENT",
+    "OVER_PRESSURE",
+    "OVER_RANGE",
+    "OVER_TEMPERATURE",
+    "OVER_VOLTAGE",
+    "PARITY_ERROR",
     "PROBE_CUT",
+    "REJECTED",
+    "SENSOR_ERROR",
+    "TIMEOUT",
     "TRANSITIONS",
     "TTL_S",
     "Acknowledge",

@@ -166,6 +166,15 @@ class Breaker:
             return False
         return self.open(now_s)
 
+    def miss(self, epoch: int, now_s: float) -> bool:
+        """Note a failure that is none in a row; return whether too many in the window are failures.
+
+        For what several share: one of them that fails alone is not to open it.
+        """
+        if epoch != self.epoch or self.policy.ratio is None:
+            return False
+        return self._count(now_s, failed=True)
+
     def _count(self, now_s: float, *, failed: bool) -> bool:
         """Count a result in the window; return whether its share of failures is too large."""
         number = int(now_s / self.policy.window_s * _PARTS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .faults import Cause, Fault
 
 
@@ -53,7 +55,8 @@ class CommandError(ActorError):
         self.instrument = instrument
         self.command = command
         self.may_have_executed = may_have_executed
-        self.retry_after_s = retry_after_s
+        # Endless where a breaker was opened by hand.
+        self.retry_after_s = None if retry_after_s == math.inf else retry_after_s
         self.fault = fault
 
     def __str__(self) -> str:

@@ -515,6 +515,8 @@ class Instrument(ABC):
                 instrument=self.name,
                 command="submit",
             )
+        if not isinstance(directive, Parameter):
+            self._check_elsewhere(directive, instance)
         match directive:
             case Parameter():
                 self._check_own(directive)
@@ -552,7 +554,7 @@ class Instrument(ABC):
                 )
             case Action():
                 self._check_own(directive)
-                if directive.hazardous and not confirm:
+                if directive.hazardous and confirm is not True:
                     raise RefusedError(
                         "it can do harm; pass confirm=True if it is meant",
                         cause=Cause.VALIDATION,
@@ -619,6 +621,23 @@ class Instrument(ABC):
                 cause=Cause.VALIDATION,
                 instrument=self.name,
                 command=parameter.name,
+            )
+
+    def _check_elsewhere(self, directive: Assignment[Any] | Action, instance: int) -> None:
+        """Refuse an instance beside a directive that does not mean it: another would be written."""
+        name, own, right = "", 1, "an action has none"
+        match directive:
+            case Assignment(setting, _, own):
+                name = setting.name
+                right = f"an assignment names its own: {name}.to(value, instance={instance!r})"
+            case Action():
+                name = directive.name
+        if instance not in (1, own):
+            raise RefusedError(
+                f"instance {instance!r} is for what is read; {right}",
+                cause=Cause.VALIDATION,
+                instrument=self.name,
+                command=name,
             )
 
     def read_plan(self, parameter: Parameter[T], instance: int = 1) -> Plan[T | None]:

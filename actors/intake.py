@@ -252,7 +252,7 @@ class Intake:
                 cause=cause,
                 instrument=device.name,
                 command=plan.name,
-                retry_after_s=None if retry_after_s == math.inf else retry_after_s,
+                retry_after_s=retry_after_s,
             )
         return member
 

@@ -110,7 +110,7 @@ class Reconciler:
         self._without: set[str] = set()
         self._silent: Counter[str] = Counter()
         # What was told of each setting last, so that it is told once.
-        self._told: dict[tuple[str, str], tuple[object, str]] = {}
+        self._told: dict[tuple[str, str], tuple[Plan[object], object, str]] = {}
         self._faults: dict[str, frozenset[str]] = {}
         # Whose lanes were never empty, and how often in a row who could not be looked at.
         self._crowded: set[str] = set()
@@ -250,7 +250,7 @@ class Reconciler:
     ) -> None:
         action = self._action(member, intended)
         wanted = None if intended.readback is None else intended.readback.wanted
-        told = found, action
+        told = intended, found, action
         if self._told.get((member.name, name)) != told or action == _REAPPLIED:
             self._told[member.name, name] = told
             self.bus.events.publish(

@@ -100,6 +100,8 @@ class Upkeep:
         else:
             self._note_silence(member, fault, epochs)
             await self._judge_silence()
+            if self._intake.breaker.miss(epochs[0], trio.current_time()):
+                await self.lose(f"too many exchanges fail; the last, {member.name}: {fault}")
 
     def _note_silence(self, member: Member, fault: Fault, epochs: tuple[int, int]) -> None:
         if member.breaker.fail(epochs[1], trio.current_time()):

@@ -145,7 +145,7 @@ def check(limits: Limits[T], value: T, *, instrument: str, command: str, confirm
             and what is allowed.
     """
     problem = limits.problem(value)
-    if problem is None and limits.is_hazardous(value) and not confirm:
+    if problem is None and limits.is_hazardous(value) and confirm is not True:
         problem = f"{value!r} can do harm; pass confirm=True if it is meant"
     if problem is not None:
         raise RefusedError(problem, cause=Cause.VALIDATION, instrument=instrument, command=command)

@@ -133,7 +133,7 @@ _WORDS: Final[Mapping[type[Event], tuple[str, Callable[[Any], str]]]] = {
         lambda each: f"{each.command} was {'' if each.executed else 'not '}carried out",
     ),
     LeaseGranted: ("lease granted", lambda each: each.owner),
-    LeasePreempted: ("lease preempted", lambda each: f"{each.owner}, by {each.by}"),
+    LeasePreempted: ("lease preempted", lambda each: f"{each.owner}: {each.by}"),
     LeaseReleased: ("lease released", lambda each: each.owner),
     LeaseExpired: ("lease expired", lambda each: f"{each.owner}: {each.reason}"),
     LeaseRevoked: ("lease revoked", lambda each: f"{each.owner}: {each.reason}"),

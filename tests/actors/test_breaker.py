@@ -224,6 +224,22 @@ def test_old_results_leave_the_window() -> None:
     assert breaker.fail(breaker.epoch, 21.0)
 
 
+def test_misses() -> None:
+    """What several share counts their failures in its window, and not as failures in a row."""
+    plain = Breaker(BreakerPolicy(failures=1), lambda: 0.0)
+    assert not any(plain.miss(plain.epoch, each) for each in range(20))
+    assert plain.closed
+    breaker = Breaker(BreakerPolicy(failures=1, ratio=0.5, minimum=4), lambda: 0.0)
+    told: list[bool] = []
+    for each in range(2):
+        breaker.succeed(breaker.epoch, each)
+        told.append(breaker.miss(breaker.epoch, each))
+    assert told == [False, True]
+    assert breaker.closed
+    breaker.open(2.0)
+    assert not any(breaker.miss(breaker.epoch - 1, 2.0) for _ in range(20))
+
+
 def test_by_hand() -> None:
     """Opened by hand it is never probed; closed by hand it has forgotten everything."""
     breaker = Breaker(BreakerPolicy(failures=1), lambda: 0.0)

@@ -429,6 +429,28 @@ async def test_answers_between_faults_keep_the_breaker_closed(autojump_clock: Mo
         assert not bench.of(InstrumentQuarantined)
 
 
+async def test_a_share_of_exchanges_opens_the_bus(autojump_clock: MockClock) -> None:
+    """Where every other exchange fails, with whomever, the bus is left alone for a while."""
+    a, b = Witness("a", "A", within_s=0.1), Witness("b", "B", within_s=0.1)
+    noisy = BreakerPolicy(open_s=5.0, jitter=0.0, ratio=0.5, window_s=30.0, minimum=7)
+    parts = Parts(profile=SHARED, breaker=noisy)
+    async with running(WitnessModel("A", "B"), a, b, parts=parts) as bench:
+        for turn, answered in enumerate(["yes", "no", "no", "yes", "yes", "no", "no", "no"]):
+            each = (a, b)[turn % 2]
+            if answered == "no":
+                bench.line.lose(1, unit=each.unit)
+            ticket = await bench.bus.submit(each, each.read(turn))
+            assert (await ticket.outcome()).ok is (answered == "yes")
+        with pytest.raises(RefusedError, match="too many exchanges fail") as refused:
+            await bench.bus.submit(a, a.read("no"))
+        assert refused.value.cause is Cause.BREAKER
+        opened = bench.of(BreakerChanged)[-1]
+        assert (opened.name, opened.state) == ("bus", BreakerState.OPEN)
+        assert not bench.of(InstrumentQuarantined)
+        await trio.sleep(6.0)
+        assert (await (await bench.bus.submit(b, b.read("yes"))).outcome()).value == "yes"
+
+
 async def test_cancelled_and_expired_commands_count_as_neither(autojump_clock: MockClock) -> None:
     """Callers that give up in mid-exchange open no breaker."""
     a = Witness("a", within_s=5.0)

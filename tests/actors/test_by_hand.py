@@ -18,7 +18,11 @@ async def test_an_instrument_opened_by_hand(autojump_clock: MockClock) -> None:
         waiting = await bench.bus.submit(b, b.read("slow", wait_s=0.5))
         queued = await bench.bus.submit(a, a.read("queued"))
         bench.bus.force_open("being mended", instrument="a")
-        assert (await queued.outcome()).cause is Cause.BREAKER
+        error = (await queued.outcome()).error
+        assert error is not None
+        assert error.cause is Cause.BREAKER
+        assert error.retry_after_s is None
+        assert "retry" not in str(error)
         with pytest.raises(RefusedError, match="being mended") as refused:
             await bench.bus.submit(a, a.read("no"))
         assert refused.value.retry_after_s is None

@@ -36,6 +36,16 @@ DIRECTIVES: list[tuple[Callable[[Any], Awaitable[object]], str]] = [
     (lambda psu: psu.voltage.get(instance=None), "there is no instance None of it"),
     (lambda psu: psu.voltage.get(instance=1.0), r"there is no instance 1\.0 of it"),
     (lambda psu: psu.voltage.get(instance=True), "there is no instance True of it"),
+    (
+        lambda psu: psu.ask(PowerSupply.voltage.to(3.0), instance=2),
+        r"instance 2 is for what is read; an assignment names its own: voltage\.to\(value, inst",
+    ),
+    (
+        lambda psu: psu.submit(PowerSupply.clear_protection, instance=2, confirm=True),
+        "instance 2 is for what is read; an action has none",
+    ),
+    (lambda psu: psu.output.set(True, confirm="no"), "True can do harm; pass confirm=True"),
+    (lambda psu: psu.clear_protection(confirm="no"), "it can do harm; pass confirm=True"),
     (lambda psu: psu.voltage.set(1, priority=7), "priority is 7; it is one of Priority.EMERGENCY"),
     (lambda psu: psu.voltage.set(1, priority="high"), "priority is 'high'; it is one of"),
     (lambda psu: psu.output.set(True, confirm=True, priority=7), "priority is 7"),

@@ -128,6 +128,16 @@ async def test_told_once(autojump_clock: MockClock) -> None:
         assert [each.found for each in witness.of(StateDrifted)] == [7.0, 8.0, 8.0]
 
 
+async def test_told_again_after_it_was_written(autojump_clock: MockClock) -> None:
+    """Whoever writes a setting is told when it is turned away again, to the same value even."""
+    async with _tree() as (tree, psu, witness):
+        for _ in range(3):
+            await psu.voltage.set(5.0)
+            _turn(tree, "VOLT 7")
+            await trio.sleep(SOON_S)
+        assert [each.found for each in witness.of(StateDrifted)] == [7.0] * 3
+
+
 async def test_leased(autojump_clock: MockClock) -> None:
     """Nothing is written into what somebody has leased; it is reported, naming them."""
     async with _tree(OnDrift.REAPPLY) as (tree, psu, witness):
