@@ -66,6 +66,44 @@ async def test_channels_have_their_own_settings(autojump_clock: MockClock) -> No
         assert np.max(seen.volts) == pytest.approx(0.4, abs=1e-3)
 
 
+@pytest.mark.parametrize(("offset_v", "clipped"), [(-10.0, True), (0.0, False), (10.0, True)])
+async def test_clipped_at_either_edge(
+    autojump_clock: MockClock, offset_v: float, clipped: bool
+) -> None:
+    """What is below the screen is told as what is above it, by the code that says so."""
+    model = OscilloscopeModel(inputs=[Signal(shape=Shape.DC, offset_v=offset_v)])
+    async with on_line(Oscilloscope, model) as (scope, _):
+        for bits in (8, 16):
+            seen = await scope.waveform(1, bits=8 if bits == 8 else 16)
+            assert seen.clipped is clipped
+            assert not np.any(np.isnan(seen.volts))
+
+
+async def test_what_was_not_acquired_is_no_voltage(autojump_clock: MockClock) -> None:
+    """A hole in the record is NaN, and not what the lowest code would be in volts."""
+    preamble = decode_preamble(b"0,0,4,1,1e-6,0,0,0.01,0,128")
+    block = decode_block(b"#14\x00\x80\x81\x00;", 1)
+    async with on_line(Oscilloscope, OscilloscopeModel()) as (scope, _):
+        seen = scope.scaled(1, block, preamble, 8)
+    np.testing.assert_allclose(seen.volts, [np.nan, 0.0, 0.01, np.nan])
+    assert not seen.clipped
+
+
+async def test_a_failed_transfer_is_no_fault_of_the_next_write(autojump_clock: MockClock) -> None:
+    """Each query of the transfer leaves an error; the write after it is blamed for none."""
+    async with on_line(Oscilloscope, OscilloscopeModel()) as (scope, bench):
+        with pytest.raises(CommandError, match="-230"):
+            await scope.waveform(3)
+        await scope.time_scale.set(1e-3)
+        assert bench.sent()[-1] == "*CLS;:TIM:SCAL 0.001;:SYST:ERR?"
+        await scope.time_scale.set(1e-4)
+        assert bench.sent()[-1] == "TIM:SCAL 0.0001;:SYST:ERR?"
+        for _ in range(2):
+            with pytest.raises(CommandError, match="-230"):
+                await scope.waveform(3)
+        assert len((await scope.waveform(1)).volts) == 1000
+
+
 async def test_a_probe_widens_what_a_channel_takes(autojump_clock: MockClock) -> None:
     """The device refuses 50 V a division (-222), and takes them with a probe of 10:1."""
     model = OscilloscopeModel(inputs=[Signal(amplitude_v=150.0)])

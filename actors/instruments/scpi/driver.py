@@ -102,6 +102,9 @@ class ScpiInstrument(Instrument):
     faults: ClassVar[Mapping[int, FaultClass]] = {}
     conditions: ClassVar[Mapping[int, FaultClass]] = {}
 
+    _leftovers: bool = False
+    """Whether the error queue may hold what came of another command than the next."""
+
     @classmethod
     def instances_of(cls, parameter: Parameter[Any]) -> int:
         """Return how many channels there are, where the header names one."""
@@ -184,7 +187,9 @@ class ScpiInstrument(Instrument):
 
     def _check_error(self, raw: bytes) -> None:
         error = decode_error(raw)
-        if error.kind is not ErrorKind.NONE:
+        # One entry was read: where there was one there may be more.
+        self._leftovers = error.kind is not ErrorKind.NONE
+        if self._leftovers:
             raise DeviceError(self._fault_of(error, raw))
 
     def _fault_of(self, error: ScpiError, raw: bytes) -> Fault:
@@ -200,7 +205,8 @@ class ScpiInstrument(Instrument):
         if self.check_errors:
             for _ in range(_QUEUE_BOUND):
                 raw = yield self._query(_ERRORS, is_error_reply)
-                if decode_error(raw).kind is ErrorKind.NONE:
+                self._leftovers = decode_error(raw).kind is not ErrorKind.NONE
+                if not self._leftovers:
                     break
         return identity
 
@@ -250,7 +256,7 @@ class ScpiInstrument(Instrument):
         return self.reply_within_s if self.timeout_s is None else self.timeout_s
 
     def _checked(self, header: str, value: Any) -> Exchange:
-        request = set_command(header, value, check_errors=self.check_errors)
+        request = set_command(header, value, check_errors=self.check_errors, clear=self._leftovers)
         return Exchange(request, self.unit, self._within_s if self.check_errors else None)
 
     def _query(
@@ -262,7 +268,13 @@ class ScpiInstrument(Instrument):
     def _write(self, directive: Directive[Any], header: str, value: Any) -> Exchange:
         how = self._acknowledged(directive)
         replies = self.replies(directive)
-        request = set_command(header, value, check_errors=replies, before=PREPARE.get(how, ""))
+        request = set_command(
+            header,
+            value,
+            check_errors=replies,
+            before=PREPARE.get(how, ""),
+            clear=replies and self._leftovers,
+        )
         if how is Acknowledge.ECHO:
             return Exchange(request, self.unit, self._within_s, partial(is_echo, request))
         return Exchange(request, self.unit, self._within_s if replies else None)

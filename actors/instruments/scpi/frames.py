@@ -24,10 +24,13 @@ _EVENTS: Final = 1 | 4 | 8 | 16 | 32
 # IEEE 488.2, 11.2.1.2: the summary of the event status register in the status byte.
 _EVENT_SUMMARY: Final = 32
 
+CLEAR: Final = "*CLS"
+"""Empties the error queue, and forgets what the status tells of the past."""
+
 PREPARE: Final[Mapping[Acknowledge, str]] = {
-    Acknowledge.EVENT_STATUS: "*CLS",
-    Acknowledge.STATUS_BYTE: f"*CLS;*ESE {_EVENTS}",
-    Acknowledge.SERVICE_REQUEST: f"*CLS;*ESE {_EVENTS};*SRE {_EVENT_SUMMARY}",
+    Acknowledge.EVENT_STATUS: CLEAR,
+    Acknowledge.STATUS_BYTE: f"{CLEAR};*ESE {_EVENTS}",
+    Acknowledge.SERVICE_REQUEST: f"{CLEAR};*ESE {_EVENTS};*SRE {_EVENT_SUMMARY}",
 }
 """What goes before a command, so that the status tells of it and of nothing before it."""
 
@@ -118,21 +121,30 @@ def query(*headers: str, argument: str = "") -> bytes:
 
 
 def set_command(
-    header: str, value: float | bool | str | None, *, check_errors: bool, before: str = ""
+    header: str,
+    value: float | bool | str | None,
+    *,
+    check_errors: bool,
+    before: str = "",
+    clear: bool = False,
 ) -> bytes:
     """Write a setting, or an action when `value` is None.
 
     With `check_errors` the same request asks for the oldest entry of the error queue,
-    so that one exchange carries the write and its answer. Where something goes `before`,
-    `*OPC` follows, so that the status tells when the write was carried out.
+    so that one exchange carries the write and its answer. With `clear` the queue is emptied
+    first. Where something goes `before`, which empties it too, `*OPC` follows, so that the
+    status tells when the write was carried out.
 
     Raises:
         ValueError: The header or the value cannot be written in SCPI.
     """
     argument = "" if value is None else f" {encode_value(value)}"
-    text = (
-        f"{before};{_from_root(header)}{argument};*OPC" if before else _checked(header) + argument
-    )
+    if before:
+        text = f"{before};{_from_root(header)}{argument};*OPC"
+    elif clear:
+        text = f"{CLEAR};{_from_root(header)}{argument}"
+    else:
+        text = _checked(header) + argument
     check = ";:SYST:ERR?" if check_errors else ""
     return f"{text}{check}\n".encode("ascii")
 

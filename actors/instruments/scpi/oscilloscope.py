@@ -24,6 +24,10 @@ from .tracing import TracingInstrument
 _RUNNING: Final = 8
 _WAITS: Final = 32
 
+# What two codes mean, of 8 bits and of 16: nothing was acquired there, and below the screen.
+_HOLE: Final = 0
+_BELOW: Final = 1
+
 _LARGE: Final = 200_000
 """What takes a millisecond or more to turn into volts, in bytes, is done beside the event loop."""
 
@@ -60,7 +64,7 @@ class ScopeWaveform:
     Attributes:
         channel: Which, from 1.
         t_s: The instants, in seconds from the trigger.
-        volts: The voltage at each.
+        volts: The voltage at each; NaN where nothing was acquired yet.
         averages: How many acquisitions each is the mean of.
         clipped: Whether some were beyond the screen, and are not what was there.
     """
@@ -136,9 +140,9 @@ class Oscilloscope(TracingInstrument):
             RefusedError: There is no such channel, or it was not accepted.
             CommandError: It failed; with cause DEVICE, the channel holds nothing.
         """
-        if not 1 <= channel <= self.channels or bits not in (8, 16):
+        if type(channel) is not int or not 1 <= channel <= self.channels or bits not in (8, 16):
             raise RefusedError(
-                f"there is no channel {channel} of {bits} bits; "
+                f"there is no channel {channel!r} of {bits} bits; "
                 f"there are 1 to {self.channels}, of 8 or 16 bits",
                 cause=Cause.VALIDATION,
                 instrument=self.name,
@@ -164,12 +168,14 @@ class Oscilloscope(TracingInstrument):
         codes = block.numbers(f"{'>' if self.byte_order == 'big' else '<'}u{bits // 8}")
         held = codes.astype(np.float64)
         place = np.arange(len(held), dtype=np.float64) - preamble.x_reference
+        clipped = bool(np.any(held == _BELOW) or np.any(held == 2**bits - 1))
+        held[held == _HOLE] = np.nan
         return ScopeWaveform(
             channel,
             preamble.x_origin_s + place * preamble.x_increment_s,
             preamble.y_origin_v + (held - preamble.y_reference) * preamble.y_increment_v,
             preamble.averages,
-            bool(len(held)) and bool(held.min() <= 0 or held.max() >= 2**bits - 1),
+            clipped,
         )
 
 

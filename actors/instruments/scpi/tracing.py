@@ -16,7 +16,7 @@ from transports import Exchange
 
 from .blocks import Block, decode_block, last_error
 from .driver import ScpiInstrument
-from .frames import fits
+from .frames import CLEAR, fits
 
 T = TypeVar("T")
 
@@ -95,6 +95,8 @@ class TracingInstrument(ScpiInstrument):
     ) -> tuple[Exchange, Callable[[bytes], T]]:
         check = ["SYST:ERR?"] if self.check_errors else []
         text = ";:".join([*before, *asks, *check])
+        if check and self._leftovers:
+            text = f"{CLEAR};:{text}"
         answers = len(asks) - 1 + len(check)
         decode = partial(self._decode_block, answers, build)
         within_s = max(self.block_within_s, self._within_s)

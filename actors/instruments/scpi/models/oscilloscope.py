@@ -279,7 +279,8 @@ class OscilloscopeModel(ScpiModel):
         record, volts = self._volts(index, int(self._points.value))
         codes, step_v = self._steps(record, index)
         found = np.rint((volts - record.offsets_v[index]) / step_v) + codes // 2
-        clipped = np.clip(found, 0, codes - 1) - (0 if self._unsigned.on else codes // 2)
+        # The first code says that nothing was acquired.
+        clipped = np.clip(found, 1, codes - 1) - (0 if self._unsigned.on else codes // 2)
         order = ">" if self._order.value == "MSBF" else "<"
         kind = f"{order}{'u' if self._unsigned.on else 'i'}{1 if codes == 256 else 2}"
         return block(clipped.astype(np.int32).astype(kind).tobytes())
