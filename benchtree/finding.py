@@ -19,6 +19,7 @@ from transports import (
     BY_ID,
     Address,
     ConnectError,
+    LineState,
     Owner,
     PortOwnedError,
     SerialPort,
@@ -45,6 +46,12 @@ WITHIN_S: Final = 1.5
 TREE: Final = "benchtree ports"
 """What others are told who find a port owned while it is looked at."""
 
+ANSWERS: Final = "answers"
+"""The state of a place where everybody who was asked has answered."""
+
+Asked = tuple[type[Instrument], str | None]
+"""Whom to ask: the driver, and the unit on a shared line."""
+
 # A library or a driver that hangs keeps its thread, and nobody else's.
 _THREADS: Final = trio.CapacityLimiter(256)
 
@@ -55,6 +62,10 @@ class Kind(Enum):
     SERIAL = "serial"
     VISA = "visa"
     TCP = "tcp"
+
+
+_KINDS: Final = {each.value: each for each in Kind}
+"""By the scheme of an address."""
 
 
 @frozen(kw_only=True)
@@ -129,23 +140,31 @@ async def find_places(
             turn = turns[canonical_key(parse_address(place.address))]
             nursery.start_soon(_look, place, look, deadline_s, turn)
 
+        buses = _plans(tree)
+
         async def find_visa() -> None:
             resources, reason = await _visa_resources(backend, deadline_s)
             missing.append(reason)
             query = f"?backend={quote(backend)}" if backend else ""
             for each in resources:
-                place = Place(kind=Kind.VISA, address=f"visa://{quote(each, safe=':')}{query}")
+                address = f"visa://{quote(each, safe=':')}{query}"
+                here = _buses_at(address, buses)
+                asked = [unit for bus, _ in here for _, unit in _asked_on(tree, bus)]
+                unit = parse_address(address).unit
+                if here and (unit is None or unit in asked):
+                    continue  # it is asked as the file says
+                bus = here[0][0].name if here else None
+                place = Place(kind=Kind.VISA, address=address, bus=bus)
                 visit(place, partial(_visa, identify))
 
         nursery.start_soon(find_visa)
-        buses = _plans(tree)
         with trio.CancelScope(deadline=deadline_s):
             ports = await current_clock().run_sync(
                 list_serial_ports, (BY_ID, *folders), limiter=_THREADS, abandon_on_cancel=True
             )
             for port in ports:
                 address = f"serial://{quote(port.name)}"
-                here = _bus_at(address, buses)
+                here = next(iter(_buses_at(address, buses)), None)
                 place = Place(
                     kind=Kind.SERIAL,
                     address=address,
@@ -153,10 +172,21 @@ async def find_places(
                     bus=None if here is None else here[0].name,
                 )
                 visit(place, partial(_serial, drivers, here))
+        listed = {place.bus for place in places if place.kind is Kind.SERIAL}
         for bus, plan in buses:
-            if plan.address.scheme in (Kind.TCP.value, Kind.VISA.value):
-                place = Place(kind=Kind(plan.address.scheme), address=bus.address, bus=bus.name)
-                visit(place, partial(_remote, identify, plan, _driver_on(tree, bus)))
+            kind = _KINDS.get(plan.address.scheme)
+            if kind is None or bus.name in listed:
+                continue
+            place = Place(kind=kind, address=bus.address, bus=bus.name)
+            if kind is Kind.SERIAL:
+                path = plan.address.path
+                place.port = SerialPort(
+                    name=path, node=canonical_key(plan.address).partition("://")[2]
+                )
+                place.address = f"serial://{quote(path)}"
+                visit(place, partial(_serial, drivers, (bus, plan)))
+            else:
+                visit(place, partial(_remote, identify, plan, _asked_on(tree, bus)))
     return places, missing[0]
 
 
@@ -188,7 +218,8 @@ async def _serial(
     assert place.port is not None  # noqa: S101 - made with one
     node = place.port.node
     if node.startswith("/") and not await trio.Path(node).exists():
-        place.state = "unplugged: its link points nowhere"
+        linked = await trio.Path(place.port.name).is_symlink()
+        place.state = "unplugged: " + ("its link points nowhere" if linked else "it is not there")
         return
     address = parse_address(place.address) if here is None else here[1].address
     if await _taken(place, address):
@@ -208,16 +239,13 @@ async def _serial(
         await recognise(address, drivers, found, first=first)
     finally:
         place.instruments = [_named(each) for each in found]
-        place.state = "answers" if found else "nobody answers"
+        place.state = ANSWERS if found else "nobody answers"
         owner.release()
 
 
-async def _remote(
-    identify: bool, plan: LinePlan, driver: tuple[type[Instrument], str | None], place: Place
-) -> None:
-    if await _taken(place, plan.address):
-        return
-    await _ask_one(identify, plan, *driver, place)
+async def _remote(identify: bool, plan: LinePlan, asked: Sequence[Asked], place: Place) -> None:
+    if not await _taken(place, plan.address):
+        await _ask_all(identify, plan, asked, place)
 
 
 async def _visa(identify: bool, place: Place) -> None:
@@ -225,31 +253,45 @@ async def _visa(identify: bool, place: Place) -> None:
     if await _taken(place, plan.address):
         return
     if identify:
-        await _ask_one(identify, plan, find_driver("scpi"), None, place)
+        await _ask_all(identify, plan, [(find_driver("scpi"), None)], place, known=False)
     else:
         place.state = "there"
 
 
-async def _ask_one(
-    identify: bool, plan: LinePlan, driver: type[Instrument], unit: str | None, place: Place
+async def _ask_all(
+    identify: bool, plan: LinePlan, asked: Sequence[Asked], place: Place, *, known: bool = True
 ) -> None:
-    """Open a line, and ask who is there if wanted."""
+    """Open a line, and ask everybody on it who is there if wanted.
+
+    Where the driver is not `known`, the one that fits the answer best is named.
+    """
     profile = evolve(plan.profile, close_within_s=0.1)
     transport = make_line(evolve(plan, profile=profile))
     owner = await _claim(plan.address)
+    absent: list[str] = []
+    # Several have to share the time that there is.
+    at_most_s = REPLY_S * (5.0 if len(asked) == 1 else 2.0)
     try:
         await transport.open()
         place.state = "open"
-        if identify:
+        for driver, unit in asked if identify else ():
             instrument = stand_in(driver, transport, profile, unit)
-            answer = await ask(instrument, instrument.recognise(), at_most_s=5.0 * REPLY_S)
-            name = name_of(driver)
-            if place.bus is None:
-                name = best_driver(name, answer.identity.model)
-            place.instruments.append(
-                FoundInstrument(driver=name, unit=unit, settings=None, answer=answer)
-            )
-            place.state = "answers"
+            try:
+                if transport.state is LineState.CLOSED:
+                    await transport.open()
+                answer = await ask(instrument, instrument.recognise(), at_most_s=at_most_s)
+            except (TransportError, DeviceError, ValueError) as error:
+                if len(asked) == 1:
+                    raise
+                absent.append(f"unit {unit}: {error}")
+            else:
+                name = name_of(driver)
+                if not known:
+                    name = best_driver(name, answer.identity.model)
+                place.instruments.append(
+                    FoundInstrument(driver=name, unit=unit, settings=None, answer=answer)
+                )
+            place.state = "; ".join(absent) or ANSWERS
     finally:
         await transport.aclose()
         owner.release()
@@ -300,19 +342,22 @@ def _plans(tree: TreeSpec | None) -> Sequence[tuple[BusSpec, LinePlan]]:
     ]
 
 
-def _bus_at(
+def _buses_at(
     address: str, buses: Sequence[tuple[BusSpec, LinePlan]]
-) -> tuple[BusSpec, LinePlan] | None:
-    """Return the bus of the file that is on a port, by whatever name it goes there."""
+) -> Sequence[tuple[BusSpec, LinePlan]]:
+    """Return the buses of the file that are on a port, by whatever name they go there."""
     key = canonical_key(parse_address(address))
-    return next((each for each in buses if canonical_key(each[1].address) == key), None)
+    return [each for each in buses if canonical_key(each[1].address) == key]
 
 
-def _driver_on(tree: TreeSpec | None, bus: BusSpec) -> tuple[type[Instrument], str | None]:
-    """Return how to ask on a bus of the file: as its first instrument is."""
+def _asked_on(tree: TreeSpec | None, bus: BusSpec) -> Sequence[Asked]:
+    """Return whom to ask on a bus of the file: everybody on it."""
     instruments = () if tree is None else tree.instruments
-    spec = next(each for each in instruments if each.bus == bus.name)
-    return spec.driver, spec.unit_id or spec.driver.default_unit
+    return [
+        (each.driver, each.unit_id or each.driver.default_unit)
+        for each in instruments
+        if each.bus == bus.name
+    ]
 
 
 def _named(found: Recognised) -> FoundInstrument:

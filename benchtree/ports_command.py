@@ -22,7 +22,7 @@ from transports import SerialSettings, canonical_key, parse_address
 from .config import load_config
 from .document import quoted
 from .drivers import find_driver
-from .finding import WITHIN_S, FoundInstrument, Kind, Place, find_places
+from .finding import ANSWERS, WITHIN_S, FoundInstrument, Kind, Place, find_places
 
 OK: Final = 0
 USAGE: Final = 2
@@ -57,13 +57,17 @@ def ports(
     if not 0.0 < within <= 60.0:
         sys.stderr.write(f"benchtree: --within is {within:g}; it must be above 0, to 60 seconds\n")
         return USAGE
+    for each in links or ():
+        if not each.is_dir():
+            sys.stderr.write(f"benchtree: --links {each}: there is no such folder\n")
+            return USAGE
     tree = None if file is None else load_config(file).tree
     places, missing = trio.run(
         partial(
             find_places,
             tree,
             identify=identify or toml,
-            folders=links or (),
+            folders=[each.absolute() for each in links or ()],
             backend=backend,
             within_s=within,
         )
@@ -91,7 +95,8 @@ def as_toml(places: Sequence[Place]) -> Iterator[str]:
         else:
             yield f"# {place.address}: {_one_line(place.state)}"
     for line in lines.values():
-        bus = _free(line[0].bus or _bus_name(line[0]), buses)
+        named = next((each.bus for each in line if each.bus is not None), None)
+        bus = _free(named or _bus_name(line[0]), buses)
         yield ""
         yield f"[bus.{bus}]"
         yield f"address = {quoted(_full_address(line[0]))}"
@@ -152,7 +157,8 @@ def _print(places: Sequence[Place]) -> None:
         if port is not None and port.serial_number:
             about += f" {port.serial_number}"
         node = "" if port is None or port.node == port.name else port.node
-        state = "\n".join(_told(each) for each in place.instruments) or place.state
+        told = [_told(each) for each in place.instruments]
+        state = "\n".join(told if told and place.state == ANSWERS else [*told, place.state])
         name = place.address if port is None else port.name
         table.add_row(name, node, about.strip(), place.bus or "", state)
     console.print(table, highlight=False, markup=False)
@@ -192,6 +198,9 @@ def _as_json(place: Place) -> dict[str, object]:
 
 def _bus_name(place: Place) -> str:
     """Return a name for a bus that stays the same as long as its address does."""
+    resource = parse_address(place.address).resource
+    if resource is not None and resource.addressed:
+        return _plain(resource.board)
     if place.port is None:
         return _plain(place.address.partition("://")[2].partition("?")[0])
     return _plain(_ADAPTER.sub("", Path(place.port.name).name))

@@ -310,6 +310,84 @@ def test_visa_resources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["check", str(file)]) == 0
 
 
+def test_a_board_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its instruments are asked once each, as the file says; who is not in it comes to its bus."""
+    file = tmp_path / "bench.toml"
+    file.write_text(
+        '[bus.rack]\naddress = "visa://GPIB0?backend=@sim"\n'
+        + "".join(
+            f'[instrument.psu{unit}]\nbus = "rack"\ndriver = "scpi.power_supply"\n'
+            f"unit_id = {unit}\n"
+            for unit in (5, 7, 9)
+        )
+    )
+    with ExitStack() as stack:
+        for unit in (5, 7, 11):
+            line = SimLine(PowerSupplyModel(serial=f"N{unit}"))
+            stack.enter_context(plug_into_visa(line, f"GPIB0::{unit}::INSTR"))
+        arguments = (file, "--within", "5", "--backend", "@sim")
+        found = listed(*arguments, "--identify", capsys=capsys)
+        text = ports(*arguments, "--toml", capsys=capsys)
+    assert {each["bus"] for each in found.values() if each["kind"] == "visa"} == {"rack"}
+    rack = found["GPIB0?backend=@sim"]
+    assert [each["unit"] for each in rack["instruments"]] == ["5", "7"]
+    assert "unit 9: GPIB0::9::INSTR: there is no such instrument" in rack["state"]
+    file.write_text(text)
+    assert main(["check", str(file)]) == 0
+    tables = tomllib.loads(text)
+    assert list(tables["bus"]) == ["rack"]
+    units = [each["unit_id"] for each in tables["instrument"].values()]
+    assert sorted(units, key=int) == ["5", "7", "11"]
+
+
+def test_all_buses_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ports that the machine does not list are looked at, and all behind a gateway are asked."""
+    flow = "tests.application.line_models:flow_line"
+    specs = [
+        SimSpec(model=flow, host="pty", link=str(tmp_path / "mfc")),
+        SimSpec(model=flow, host="tcp"),
+    ]
+    with BlockingSimProcess(specs) as process:
+        buses = {
+            "gas": process.addresses[0],
+            "gateway": process.addresses[1],
+            "gone": f"serial://{tmp_path}/usb-gone",
+        }
+        file = tmp_path / "bench.toml"
+        file.write_text(
+            "".join(f'[bus.{name}]\naddress = "{each}"\n' for name, each in buses.items())
+            + "".join(
+                f'[instrument.{name}]\nbus = "{bus}"\ndriver = "alicat"\nunit_id = "{name[0]}"\n'
+                for bus, name in (
+                    ("gas", "A1"),
+                    ("gateway", "A2"),
+                    ("gateway", "B2"),
+                    ("gateway", "C2"),
+                    ("gone", "A3"),
+                )
+            )
+        )
+        arguments = (file, "--identify", "--within", "5", "--backend", "@sim")
+        found = {each["bus"]: each for each in listed(*arguments, capsys=capsys).values()}
+    assert [each["unit"] for each in found["gas"]["instruments"]] == ["A", "C"]
+    assert [each["unit"] for each in found["gateway"]["instruments"]] == ["A", "C"]
+    assert found["gateway"]["state"].startswith("unit B: ")
+    assert found["gone"]["state"] == "unplugged: it is not there"
+
+
+def test_links_of_a_folder_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder may be given as seen from here; one that is not there is told."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    with silent_port(tmp_path / "mine" / "usb-a"):
+        found = listed("--links", "mine", "--backend", "@sim", capsys=capsys)
+    assert found["usb-a"]["address"] == f"serial://{tmp_path}/mine/usb-a"
+    assert main(["ports", "--links", "yours"]) == 2
+    assert "--links yours: there is no such folder" in capsys.readouterr().err
+
+
 def test_owner_while_it_is_held() -> None:
     """Looking at an owner neither claims nor frees."""
     key = "serial:///dev/looked-at"
