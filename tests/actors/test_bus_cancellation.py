@@ -33,7 +33,7 @@ from actors import (
 from tests.support.cancellation import Ending, Hits, sweep, unhit
 from transports import TCP, LineState, StreamTransport
 
-from .bench import PLAIN, SHARED, Bench, Parts, Witness, WitnessModel
+from .bench import PLAIN, SHARED, STEADY, Bench, Parts, Witness, WitnessModel
 
 MODULES: Final = (bus, dispatch, following, attempts, upkeep, safety, exchanges, intake)
 
@@ -336,6 +336,20 @@ class Operating(Life):
         await trio.sleep(1)
 
 
+class Noisy(Life):
+    """So large a share of exchanges fails that the bus is left alone, and tried again."""
+
+    def __init__(self) -> None:
+        super().__init__(Parts(breaker=evolve(STEADY, ratio=0.5, minimum=2)))
+
+    async def live(self) -> None:
+        """Live."""
+        await self.bench.in_service()
+        self.bench.line.lose()
+        await self.submit(self.a.read(1))
+        await trio.sleep(5)
+
+
 class ByHand(Life):
     """The breaker is opened by hand, and closed again whatever happens."""
 
@@ -507,6 +521,7 @@ def test_every_await_of_the_bus_can_be_cancelled() -> None:
         LostInProbe,
         Steps,
         Operating,
+        Noisy,
         ByHand,
         Crashing,
         Waiting,
