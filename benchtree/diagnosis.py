@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final
 
+import trio
 from attrs import frozen
 
 from actors import IDENTITY_MISMATCH, DeviceError, current_clock
 from transports import (
+    Address,
     ConnectError,
     ConnectProblem,
     ForeignReplyError,
@@ -20,6 +22,7 @@ from transports import (
     ReplyTimeoutError,
     TransportError,
     list_serial_ports,
+    list_visa_resources,
     port_users,
 )
 
@@ -27,6 +30,7 @@ from .lines import LinePlan
 
 _INSTALL: Final = re.compile(r"pip install \S+|install NI-VISA.*")
 _SHOWN: Final = 40
+_LISTED_WITHIN_S: Final = 2.0
 
 
 class Trouble(Enum):
@@ -114,6 +118,13 @@ async def _connect_diagnosis(error: ConnectError, plan: LinePlan) -> Diagnosis:
     match error.problem:
         case ConnectProblem.NO_PERMISSION:
             return Diagnosis(Trouble.NO_PERMISSION, why, told or "run as a user who may")
+        case ConnectProblem.NO_SUCH_PORT if address.scheme == "visa" and not address.path:
+            mend = "plug the instrument in and switch it on, or mend the address; VISA finds: "
+            there: Sequence[str] = ()
+            with trio.move_on_after(_LISTED_WITHIN_S):
+                there = await run_sync(_found_by_visa, address.backend, abandon_on_cancel=True)
+            mend += ", ".join(there) or "nobody"
+            return Diagnosis(Trouble.NO_SUCH_PORT, why, mend)
         case ConnectProblem.NO_SUCH_PORT | ConnectProblem.NOT_A_PORT:
             ports = await run_sync(list_serial_ports)
             names = ", ".join(each.name for each in ports) or "none"
@@ -135,6 +146,9 @@ async def _connect_diagnosis(error: ConnectError, plan: LinePlan) -> Diagnosis:
             mend = (
                 f"nothing listens at port {address.port}: switch its network interface on, or "
                 "mend the port; many SCPI instruments use 5025"
+                if address.port
+                else f"nothing listens there: switch its {_service(address)} on, or write "
+                f"TCPIP::{address.host}::5025::SOCKET if it has a raw socket only"
             )
             return Diagnosis(Trouble.CONNECTION_REFUSED, why, mend)
         case ConnectProblem.UNREACHABLE:
@@ -149,6 +163,19 @@ async def _connect_diagnosis(error: ConnectError, plan: LinePlan) -> Diagnosis:
         case ConnectProblem.BAD_SETTINGS | ConnectProblem.UNKNOWN_HOST | ConnectProblem.OTHER:
             trouble, mend = _CONNECT[error.problem]
             return Diagnosis(trouble, error.reason, mend)
+
+
+def _found_by_visa(backend: str) -> Sequence[str]:
+    try:
+        return list_visa_resources(backend)
+    except TransportError:
+        return ()
+
+
+def _service(address: Address) -> str:
+    """Return by what a resource in the network is reached that has no port of its own."""
+    hislip = "::hislip" in address.text.lower()
+    return "HiSLIP interface" if hislip else "VXI-11 interface (LXI)"
 
 
 def _silence(error: ReplyTimeoutError, plan: LinePlan) -> Diagnosis:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import trio
-from attrs import define, evolve, field
+from attrs import asdict, define, evolve, field
 
 from actors import DeviceError, Identity, Instrument, current_clock
 from transports import (
@@ -22,8 +22,9 @@ from transports import (
     resolve_key,
 )
 
-from .asking import REPLY_S, ask, is_silence, stand_in
+from .asking import REPLY_S, UNIT_S, ask, is_silence, stand_in
 from .diagnosis import Diagnosis, Trouble, diagnose
+from .drivers import best_driver, driver_names, find_driver, name_of
 from .lines import LinePlan, make_line, plan_line
 from .spec import BusSpec, InstrumentSpec, TreeSpec
 
@@ -46,12 +47,14 @@ class InstrumentReport:
         identity: Who answered, or None.
         latency_s: How long its first answer took, in seconds.
         diagnosis: What is wrong, or None.
+        remark: What may be wrong, or "".
     """
 
     spec: InstrumentSpec
     identity: Identity | None = None
     latency_s: float | None = None
     diagnosis: Diagnosis | None = None
+    remark: str = ""
 
     @property
     def unit(self) -> str | None:
@@ -126,6 +129,8 @@ async def _examine(report: BusReport) -> None:
         return
     try:
         await _open_and_ask(report, plan)
+        if report.diagnosis is not None:
+            return
         await _find_missing(report, plan)
         if all(_unheard(each.diagnosis) for each in report.instruments):
             await _look_for_settings(report, plan)
@@ -162,6 +167,7 @@ async def _ask(report: InstrumentReport, transport: Transport, plan: LinePlan) -
         else:
             report.identity, report.latency_s = answer.identity, answer.latency_s
             report.diagnosis = _contradiction(report.spec, answer.identity)
+            report.remark = _remark(report.spec, answer.identity)
             return
 
 
@@ -176,17 +182,36 @@ def _contradiction(spec: InstrumentSpec, found: Identity) -> Diagnosis | None:
     )
 
 
+def _remark(spec: InstrumentSpec, found: Identity) -> str:
+    """Return that another driver is for who answers, where the file's says that it is not."""
+    known, model = spec.driver.known_models, found.model or ""
+    base = spec.driver.protocol
+    if known is None or known.fullmatch(model) or base not in driver_names():
+        return ""
+    fits = best_driver(base, model)
+    if fits == base or issubclass(spec.driver, find_driver(fits)):
+        return ""
+    return f"{fits} is the driver for it, not {name_of(spec.driver)}"
+
+
 async def _find_missing(report: BusReport, plan: LinePlan) -> None:
     """Say of who is silent while others answer that its unit is missing, and who is there."""
-    missing = [each for each in report.instruments if _is(each.diagnosis, Trouble.SILENT)]
+    missing = [each for each in report.instruments if _absent(each.diagnosis)]
     there = [f"{each.unit}" for each in report.instruments if each.identity is not None]
-    if not (missing and there):
+    if not missing or missing[0].unit is None:
         return
     stray = await _stray_units(report, missing[0].spec.driver, _quickly(plan))
+    if not (there or stray):
+        return
+    if not stray:
+        found = f"unit {', '.join(there)} answers here"
+    elif not there:
+        found = f"unit {', '.join(stray)} answers here and is in no table of the file"
+    else:
+        found = f"unit {', '.join(there)} answers here, and so does unit {', '.join(stray)}"
+        found += ", which is in no table of the file"
     for each in missing:
-        mend = f"check its unit id and its wiring; unit {', '.join(there)} answers here"
-        if stray:
-            mend += f", and so does unit {', '.join(stray)}, which is in no table of the file"
+        mend = f"check its unit id and its wiring; {found}"
         why = f"unit {each.unit} does not answer, and others on the bus do"
         each.diagnosis = Diagnosis(Trouble.UNIT_MISSING, why, mend)
 
@@ -204,7 +229,7 @@ async def _stray_units(
             for unit in (driver.default_unit, *driver.recognised_units)
             if unit not in named
             and unit is not None
-            and await _is_there(driver, transport, plan, unit)
+            and await _is_there(driver, transport, plan, unit, UNIT_S)
         ]
     except TransportError:
         return ()
@@ -221,11 +246,10 @@ async def _look_for_settings(report: BusReport, plan: LinePlan) -> None:
     for settings in first.spec.driver.recognised_at:
         if settings == used or not await _answers(first, plan, settings):
             continue
-        wanted = f"baudrate={settings.baudrate}&parity={settings.parity}"
         for each in report.instruments:
             trouble = Trouble.WRONG_SETTINGS
             why = f"nobody answers at {_words(used)}; {first.spec.name} does at {_words(settings)}"
-            mend = f"write ?{wanted} at the end of the address of [bus.{report.spec.name}]"
+            mend = f"write {_full(plan, settings)} as the address of [bus.{report.spec.name}]"
             each.diagnosis = Diagnosis(trouble, why, mend)
         return
 
@@ -247,12 +271,16 @@ async def _answers(report: InstrumentReport, plan: LinePlan, settings: SerialSet
 
 
 async def _is_there(
-    driver: type[Instrument], transport: Transport, plan: LinePlan, unit: str | None
+    driver: type[Instrument],
+    transport: Transport,
+    plan: LinePlan,
+    unit: str | None,
+    at_most_s: float = REPLY_S,
 ) -> bool:
     """Return whether a unit answers as one of the driver's does."""
     instrument = stand_in(driver, transport, plan.profile, unit)
     try:
-        await ask(instrument, instrument.recognise(), at_most_s=REPLY_S)
+        await ask(instrument, instrument.recognise(), at_most_s=at_most_s)
     except (DeviceError, TransportError, ValueError):
         return False
     return True
@@ -268,12 +296,26 @@ def _quickly(plan: LinePlan, settings: SerialSettings | None = None) -> LinePlan
     )
 
 
+def _full(plan: LinePlan, settings: SerialSettings) -> str:
+    """Return an address with line settings, and whatever else it has."""
+    path, _, _ = plan.address.text.partition("?")
+    options: dict[str, object] = asdict(settings)
+    plain = asdict(SerialSettings())
+    changed = [f"{name}={each}" for name, each in options.items() if each != plain[name]]
+    return f"{path}?{'&'.join(changed) or f'baudrate={settings.baudrate}'}"
+
+
 def _words(settings: SerialSettings) -> str:
     return f"{settings.baudrate} baud, {settings.bytesize}{settings.parity}{settings.stopbits:g}"
 
 
 def _unheard(diagnosis: Diagnosis | None) -> bool:
     return _is(diagnosis, Trouble.SILENT) or _is(diagnosis, Trouble.GARBLED)
+
+
+def _absent(diagnosis: Diagnosis | None) -> bool:
+    """Return whether nobody is heard, or VISA finds nobody, where an instrument should be."""
+    return _is(diagnosis, Trouble.SILENT) or _is(diagnosis, Trouble.NO_SUCH_PORT)
 
 
 def _is(diagnosis: Diagnosis | None, trouble: Trouble) -> bool:

@@ -62,6 +62,8 @@ def _lines(reports: Sequence[BusReport]) -> Iterator[str]:
                 yield from _told(each.diagnosis, "    ")
             elif each.identity is not None and each.latency_s is not None:
                 yield f"  {each.spec.name}: ok: {each.identity}, {each.latency_s * 1e3:.1f} ms"
+                if each.remark:
+                    yield f"    but:  {each.remark}"
     wrong = sum(not each.well for each in reports)
     yield f"{wrong} of {len(reports)} buses need mending" if wrong else "all is well"
 
@@ -90,6 +92,7 @@ def _instrument(report: InstrumentReport) -> dict[str, object]:
         "unit": report.unit,
         "identity": None if report.identity is None else asdict(report.identity),
         "latency_ms": None if latency_s is None else round(latency_s * 1e3, 3),
+        "remark": report.remark or None,
         **_wrong(report.diagnosis),
     }
 

@@ -273,6 +273,57 @@ def test_missing_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert bus["mend"].startswith("install NI-VISA")
 
 
+@pytest.mark.parametrize(
+    ("resource", "package"),
+    [("USB0::0x1AB1::0x0588::X::INSTR", "pyusb"), ("GPIB0::5::INSTR", "gpib-ctypes")],
+)
+def test_what_pyvisa_py_needs(
+    resource: str,
+    package: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What pyvisa-py lacks for a kind of resource is told by the line that installs it."""
+    told = {
+        "pyusb": "Please install PyUSB to use this resource type.\nNo module named 'usb'",
+        "gpib-ctypes": "Please install linux-gpib (Linux) or gpib-ctypes to use this.\nNo module",
+    }
+
+    def refuse(*_: object) -> None:
+        raise ValueError(told[package])
+
+    monkeypatch.setattr("pyvisa_py.highlevel.PyVisaLibrary.open", refuse)
+    bus = examined(write_bus(tmp_path, f"{resource}?backend=@py"), capsys)
+    found = bus["instruments"][0] if bus["trouble"] is None else bus
+    assert found["trouble"] == "missing library"
+    assert found["mend"] == f"pip install {package}"
+
+
+def test_nobody_listens_under_visa(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A host that is there without an instrument refuses, and is no serial port."""
+    resource = f"TCPIP::127.0.0.1::hislip0,{fakes.closed_port()}::INSTR?backend=@py"
+    bus = examined(write_bus(tmp_path, resource), capsys)
+    assert bus["trouble"] == "connection refused"
+    assert "TCPIP::127.0.0.1::5025::SOCKET" in bus["mend"]
+
+
+def test_no_such_resource(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """VISA knows no such instrument: those that it finds are named; another on its board, too."""
+    file = write_bus(tmp_path, "GPIB0::9::INSTR?backend=@sim", "scpi")
+    with plug_into_visa(SimLine(PowerSupplyModel(serial="FIVE")), "GPIB0::5::INSTR"):
+        (it,) = examined(file, capsys)["instruments"]
+        assert it["trouble"] == "no such port"
+        assert it["mend"].endswith("VISA finds: GPIB0::5::INSTR")
+        with file.open("a") as more:
+            more.write('[bus.two]\naddress = "GPIB0::5::INSTR?backend=@sim"\n')
+            more.write('[instrument.other]\nbus = "two"\ndriver = "scpi"\n')
+        it, other = examined(file, capsys)["instruments"]
+    assert other["trouble"] is None
+    assert it["trouble"] == "unit missing"
+    assert "unit 5 answers here" in it["mend"]
+
+
 def test_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing comes back: cable, power and unit are to be looked at."""
     with fakes.host() as port:
@@ -332,6 +383,10 @@ def test_unit_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     model = "tests.application.line_models:flow_line"
     link = tmp_path / "mfc"
     with BlockingSimProcess([SimSpec(model=model, host="pty", link=str(link))]) as process:
+        file = write_bus(tmp_path, process.addresses[0], "alicat", 'unit_id = "B"')
+        (alone,) = examined(file, capsys)["instruments"]
+        assert alone["trouble"] == "unit missing"
+        assert "unit A, C answers here and is in no table" in alone["mend"]
         file = write_bus(tmp_path, process.addresses[0], "alicat", 'unit_id = "A"')
         with file.open("a") as more:
             more.write('[instrument.b]\nbus = "only"\ndriver = "alicat"\nunit_id = "B"\n')
@@ -367,6 +422,20 @@ def test_driver_for_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (it,) = examined(file, capsys)["instruments"]
     assert it["trouble"] == "wrong identity"
     assert "alicat.flow_controller is for" in it["why"]
+
+
+def test_driver_for_another_instrument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A supply under an oscilloscope's driver is there, and the driver for it is named."""
+    with fakes.host(scpi) as port:
+        file = write_bus(tmp_path, f"tcp://127.0.0.1:{port}", "scpi.oscilloscope")
+        (it,) = examined(file, capsys, status=0)["instruments"]
+        assert it["remark"] == "scpi.power_supply is the driver for it, not scpi.oscilloscope"
+        assert main(["doctor", str(file)]) == 0
+        assert "but:  scpi.power_supply is the driver" in capsys.readouterr().out
+        (it,) = examined(write_bus(tmp_path, f"tcp://127.0.0.1:{port}"), capsys, status=0)[
+            "instruments"
+        ]
+    assert it["remark"] is None
 
 
 def test_one_dead_bus_delays_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -46,6 +47,12 @@ _PROBLEMS: Final = {
     "VI_ERROR_CONN_LOST": ConnectProblem.UNREACHABLE,
     "VI_ERROR_MACHINE_NAVAIL": ConnectProblem.UNREACHABLE,
 }
+# What pyvisa-py wants for a kind of resource, by what it says where that is missing.
+_NEEDED: Final = {
+    "PyUSB does not seem": "libusb-package",
+    "PyUSB": "pyusb",
+    "gpib-ctypes": "gpib-ctypes",
+}
 _WORDS: Final = {
     "VI_ERROR_RSRC_NFOUND": "there is no such instrument; is it plugged in and switched on?",
     "VI_ERROR_RSRC_BUSY": "the resource is in use by another program",
@@ -63,18 +70,24 @@ def open_error(error: Exception, name: str) -> TransportError:
     if isinstance(error, TransportError):
         return error
     found = visa_error(error)
-    if found is not None:
-        return ConnectError(
-            _in_words(found),
-            address=name,
-            problem=_PROBLEMS.get(found.abbreviation, ConnectProblem.OTHER),
-            code=int(found.error_code),
-        )
+    # pyvisa-py says of whatever it meets in the network that there is no such resource.
+    beneath = _beneath(error)
+    if found is not None and beneath is None:
+        problem = _PROBLEMS.get(found.abbreviation, ConnectProblem.OTHER)
+        words = _in_words(found)
+        if problem is ConnectProblem.NO_SUCH_PORT and name.upper().startswith("TCPIP"):
+            problem, words = ConnectProblem.UNREACHABLE, f"nobody answers there: {words}"
+        return ConnectError(words, address=name, problem=problem, code=int(found.error_code))
     # What is missing for a kind of resource comes as an explanation over several lines.
-    why = " ".join(str(error).split()) or repr(error)
-    return ConnectError(
-        f"the resource cannot be opened: {why}", address=name, problem=_problem(error)
-    )
+    why = " ".join(str(beneath or error).split()) or repr(error)
+    reason = f"the resource cannot be opened: {why}"
+    problem = _problem(beneath or error)
+    if problem is ConnectProblem.MISSING_LIBRARY:
+        needed = next((each for word, each in _NEEDED.items() if word in why), None)
+        if needed is not None:
+            reason = f"pyvisa-py needs more for this resource: pip install {needed} ({why})"
+    code = None if found is None else int(found.error_code)
+    return ConnectError(reason, address=name, problem=problem, code=code)
 
 
 @contextmanager
@@ -118,9 +131,22 @@ def visa_error(error: Exception) -> VisaIOError | None:
     return error if isinstance(error, VisaIOError) else None
 
 
+def _beneath(error: Exception) -> OSError | None:
+    """Return what the operating system said first of all, if an error came of that."""
+    first: OSError | None = None
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            first = seen
+        seen = seen.__cause__ or seen.__context__
+    return first
+
+
 def _problem(error: Exception) -> ConnectProblem:
     """Return the kind of an error that pyvisa-py lets through."""
     match error:
+        case socket.gaierror():
+            return ConnectProblem.UNKNOWN_HOST
         case ConnectionRefusedError():
             return ConnectProblem.REFUSED
         case FileNotFoundError():
