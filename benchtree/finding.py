@@ -18,6 +18,7 @@ from actors import DeviceError, Instrument, current_clock
 from transports import (
     BY_ID,
     Address,
+    AddressError,
     ConnectError,
     LineState,
     Owner,
@@ -148,9 +149,15 @@ async def find_places(
             query = f"?backend={quote(backend)}" if backend else ""
             for each in resources:
                 address = f"visa://{quote(each, safe=':')}{query}"
+                try:
+                    unit = parse_address(address).unit
+                except AddressError:
+                    # A card in a chassis, for example.
+                    state = "no address of a bus: nothing talks to it by messages here"
+                    places.append(Place(kind=Kind.VISA, address=address, state=state))
+                    continue
                 here = _buses_at(address, buses)
                 asked = [unit for bus, _ in here for _, unit in _asked_on(tree, bus)]
-                unit = parse_address(address).unit
                 if here and (unit is None or unit in asked):
                     continue  # it is asked as the file says
                 bus = here[0][0].name if here else None

@@ -340,6 +340,22 @@ def test_a_board_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert sorted(units, key=int) == ["5", "7", "11"]
 
 
+def test_what_visa_finds_and_is_no_bus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cards in a chassis are listed as what they are, and keep nobody else off the list."""
+    names = ["PXI0::14::INSTR", "GPIB0::9::INSTR", "VICP::scope::INSTR"]
+    monkeypatch.setattr("benchtree.finding.list_visa_resources", lambda _backend: names)
+    found = listed("--identify", "--backend", "@sim", capsys=capsys)
+    assert [each.partition("?")[0] for each in found] == names
+    states = [each["state"] for each in found.values()]
+    assert states[0] == states[2]
+    assert "no address of a bus" in states[0]
+    assert "no such instrument" in states[1]
+    text = ports("--toml", "--backend", "@sim", capsys=capsys)
+    assert "# visa://PXI0::14::INSTR" in text
+
+
 def test_all_buses_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ports that the machine does not list are looked at, and all behind a gateway are asked."""
     flow = "tests.application.line_models:flow_line"
