@@ -345,7 +345,11 @@ def test_what_visa_finds_and_is_no_bus(
 ) -> None:
     """Cards in a chassis are listed as what they are, and keep nobody else off the list."""
     names = ["PXI0::14::INSTR", "GPIB0::9::INSTR", "VICP::scope::INSTR"]
-    monkeypatch.setattr("benchtree.finding.list_visa_resources", lambda _backend: names)
+
+    def found_by_visa(_backend: str) -> list[str]:
+        return names
+
+    monkeypatch.setattr("benchtree.finding.list_visa_resources", found_by_visa)
     found = listed("--identify", "--backend", "@sim", capsys=capsys)
     assert [each.partition("?")[0] for each in found] == names
     states = [each["state"] for each in found.values()]
