@@ -358,18 +358,23 @@ async def test_a_worker_that_freezes_in_a_long_call_is_killed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "text"),
+    ("host", "text", "problem"),
     [
-        ("refusing", "refusing:2222 refused the connection"),
-        ("crashing", "its last words: RuntimeError: a mistake in the worker"),
+        ("refusing", "refusing:2222 refused the connection", ConnectProblem.UNREACHABLE),
+        (
+            "crashing",
+            "its last words: RuntimeError: a mistake in the worker",
+            ConnectProblem.OTHER,
+        ),
     ],
 )
-async def test_a_failed_start_says_why(host: str, text: str) -> None:
-    """What keeps a worker from starting is the error of `open`, on one line."""
+async def test_a_failed_start_says_why(host: str, text: str, problem: ConnectProblem) -> None:
+    """What keeps a worker from starting is the error of `open`, on one line, and its kind."""
     line = PyrplTransport(f"redpitaya://{host}", BoardSettings(host=host), command=FAKE)
     with pytest.raises(ConnectError, match=text) as failed:
         await line.open()
     assert "\n" not in str(failed.value)
+    assert failed.value.problem is problem
     assert line.pid is None
     await line.aclose()
 

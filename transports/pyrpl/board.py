@@ -6,6 +6,7 @@ PyRPL and its Qt binding are imported here and nowhere else, and only in the wor
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -27,6 +28,8 @@ from .values import attributes, finished, plain
 OFF: Final = "off"
 
 QUADRATURE: Final = "quadrature"
+
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 MOST_TRACES: Final = 2
 """How many traces of a stream wait to be fetched: they are large."""
@@ -80,8 +83,9 @@ def _open_pyrpl(settings: Mapping[str, Any]) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return what PyRPL's own errors say, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return what PyRPL's own errors say, on one line and without their colours."""
+    plain = _COLOUR.sub(" ", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
     return " ".join(lines) or type(error).__name__
 
 

@@ -31,6 +31,7 @@ USER_DIR: Final = "PYRPL_USER_DIR"
 _PROBLEMS: Final[Mapping[str, ConnectProblem]] = {
     "missing": ConnectProblem.MISSING_LIBRARY,
     "address": ConnectProblem.UNKNOWN_HOST,
+    "refused": ConnectProblem.UNREACHABLE,
 }
 
 _CHUNK: Final = 65_536
