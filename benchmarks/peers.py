@@ -2,6 +2,7 @@
 
 They need Python 3.13: where it is found, an environment of their own is made beside this
 one, with exact versions; where it is not, there is nothing to compare and one line says so.
+Devices are driven by the interpreter of that environment, by benchtree as well.
 """
 
 from __future__ import annotations
@@ -13,30 +14,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import trio
-
-from actors import Reading
-from actors.instruments.watlow import EzZoneStandardBus
-from benchtree import DeviceResult, open_tree
-from benchtree.drivers import find_driver
-from benchtree.spec import BusSpec, InstrumentSpec, TreeSpec
-from recorder import record
-from transports import SERIAL, BlockingSimProcess, SimSpec, parse_address
+from transports import BlockingSimProcess, SimSpec, parse_address
 
 from .report import Measurement
 from .sinks import HELD, available, make_batches, time_of_row
 
 PINNED: Final = ("alicatlib[parquet]==0.3.1", "watlowlib[parquet]==0.8.1", "trio==0.35.0")
 PYTHON: Final = "python3.13"
-ENVIRONMENT: Final = Path(__file__).parents[1] / ".venv-peers"
-WORKER: Final = Path(__file__).with_name("peers_worker.py")
+ROOT: Final = Path(__file__).parents[1]
+ENVIRONMENT: Final = ROOT / ".venv-peers"
+THEIRS: Final = "benchmarks.peers_theirs"
+OURS: Final = "benchmarks.peers_ours"
 
 RATES_HZ: Final = (200, 500, 1000)
 """At the first none is to be missed, at the others fewer than the others miss."""
@@ -46,9 +40,6 @@ LEAST: Final = 3.0
 
 TURNS: Final = 4
 PORTS: Final = 32
-WARM: Final = 5
-"""How many calls go before those that are timed."""
-
 LATENCY_S: Final = 0.02
 
 MODELS: Final = {
@@ -59,19 +50,14 @@ ARGUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "alicatlib": {"units": "A"},
     "watlowlib": {"controllers": [1], "thinking_s": 0.0},
 }
-DRIVERS: Final[Mapping[str, str]] = {"alicatlib": "alicat.flow_controller", "watlowlib": "watlow"}
-REQUESTS: Final = {
-    "alicatlib": b"A\r",
-    "watlowlib": bytes.fromhex("55FF0510000006E8010301040101E399"),
-}
-# Each is one exchange; the driver of ours looks at the input error before a process value.
-PARAMETERS: Final = {"alicatlib": "mass_flow", "watlowlib": "heat_power"}
 
 
 def find_python() -> Path | None:
-    """Return the interpreter with the other libraries, made if need be; None without 3.13."""
+    """Return the interpreter with all libraries, made if need be; None without 3.13."""
     python = ENVIRONMENT / "bin" / "python"
-    if python.exists():
+    wanted = [*PINNED, *_requirements()]
+    note = ENVIRONMENT / "made-of.txt"
+    if note.exists() and note.read_text(encoding="utf-8").split("\n") == wanted:
         return python
     # What pyenv puts on the path only says that another version has to be chosen.
     kept = sorted(Path.home().glob(f".pyenv/versions/3.13*/bin/{PYTHON}"))
@@ -80,16 +66,24 @@ def find_python() -> Path | None:
         return None
     sys.stderr.write(f"making {ENVIRONMENT.name}, once\n")
     unbound = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
-    subprocess.run([base, "-m", "venv", str(ENVIRONMENT)], check=True)
-    subprocess.run([str(python), "-m", "pip", "install", "-q", *PINNED], check=True, env=unbound)
+    subprocess.run([base, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
+    install = [str(python), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt")]
+    subprocess.run([*install, *wanted], check=True, env=unbound)
+    note.write_text("\n".join(wanted), encoding="utf-8")
     return python
 
 
-def ask_worker(python: Path, *words: object) -> Any:
-    """Return what the other interpreter measured."""
+def _requirements() -> Sequence[str]:
+    """Return what benchtree itself needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return tuple(project["dependencies"])
+
+
+def ask_worker(python: Path, worker: str, *words: object) -> Any:
+    """Return what a worker of the other interpreter measured."""
     done = subprocess.run(
-        [str(python), str(WORKER), *map(str, words)],
-        check=True, stdout=subprocess.PIPE, text=True, timeout=300,
+        [str(python), "-m", worker, *map(str, words)],
+        check=True, stdout=subprocess.PIPE, text=True, timeout=300, cwd=ROOT,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -132,9 +126,9 @@ def _exchanges(library: str, python: Path, count: int) -> Measurement:
     with ExitStack() as stack:
         (port,) = _lines(library, 1, 0.0, stack)
         for _ in range(TURNS):
-            bare_s += trio.run(_bare, library, port, count // TURNS)
-            ours_s += trio.run(_ask, library, port, count // TURNS)
-            theirs_s += ask_worker(python, "exchanges", library, port, count // TURNS)
+            bare_s += ask_worker(python, OURS, "bare", library, port, count // TURNS)
+            ours_s += ask_worker(python, OURS, "exchanges", library, port, count // TURNS)
+            theirs_s += ask_worker(python, THEIRS, "exchanges", library, port, count // TURNS)
     bare, ours, theirs = (statistics.median(each) for each in (bare_s, ours_s, theirs_s))
     return Measurement(
         name=f"added to an exchange, {MODELS[library].split('.')[2].split(':')[0]}",
@@ -152,12 +146,12 @@ def _missed(
 ) -> Iterable[Measurement]:
     """Compare which slots gave no sample, in turns on one port."""
     slots = rounds * round(rate_hz * seconds)
-    ours, theirs = 0, slots
+    ours = theirs = slots
     with ExitStack() as stack:
         (port,) = _lines(library, 1, 0.0, stack)
         for _ in range(rounds):
-            ours += trio.run(_record, library, port, rate_hz, seconds)
-            theirs -= ask_worker(python, "record", library, port, rate_hz, seconds)
+            ours -= ask_worker(python, OURS, "record", library, port, rate_hz, seconds)
+            theirs -= ask_worker(python, THEIRS, "record", library, port, rate_hz, seconds)
     none_at_all = rate_hz == RATES_HZ[0]
     name = f"slots missed at {rate_hz} Hz"
     yield Measurement(
@@ -179,8 +173,8 @@ def _poll(library: str, python: Path, count: int) -> Measurement:
     with ExitStack() as stack:
         ports = _lines(library, PORTS, LATENCY_S, stack)
         for _ in range(2):
-            ours_s += trio.run(_poll_all, library, ports, count)
-            theirs_s += ask_worker(python, "poll", library, count, *ports)
+            ours_s += ask_worker(python, OURS, "poll", library, count, *ports)
+            theirs_s += ask_worker(python, THEIRS, "poll", library, count, *ports)
     ours, theirs = statistics.median(ours_s), statistics.median(theirs_s)
     return Measurement(
         name=f"poll of {PORTS} ports of {LATENCY_S * 1e3:g} ms",
@@ -202,7 +196,7 @@ def _sinks(python: Path, rounds: int, count: int) -> Iterable[Measurement]:
     for _ in range(rounds):
         for kind, make in sinks.items():
             ours.setdefault(kind, []).append(time_of_row(kind, make, batches)[0])
-        found: dict[str, dict[str, float]] = ask_worker(python, "sinks", HELD, count)
+        found: dict[str, dict[str, float]] = ask_worker(python, THEIRS, "sinks", HELD, count)
         for library, rates in found.items():
             for kind, rate in rates.items():
                 theirs.setdefault((library, kind), []).append(1 / rate)
@@ -219,83 +213,3 @@ def _sinks(python: Path, rounds: int, count: int) -> Iterable[Measurement]:
             budget=1 / LEAST,
             n=rounds * count,
         )
-
-
-async def _bare(library: str, port: str, count: int) -> Sequence[float]:
-    handle = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-    times_s: list[float] = []
-    async with trio.lowlevel.FdStream(handle) as stream:
-        for _ in range(count):
-            began_s = time.perf_counter()
-            await stream.send_all(REQUESTS[library])
-            await stream.receive_some()
-            times_s.append(time.perf_counter() - began_s)
-    return times_s
-
-
-def _bench(library: str, ports: Sequence[str]) -> TreeSpec:
-    """Return a bench with one device on each port.
-
-    Each is alone on its line, as the other libraries take it to be: no silence between two
-    talkers has to be kept.
-    """
-    driver = find_driver(DRIVERS[library])
-    return TreeSpec(
-        buses=[
-            BusSpec(name=f"port{number}", address=port, profile=SERIAL)
-            for number, port in enumerate(ports)
-        ],
-        instruments=[
-            InstrumentSpec(name=f"device{number}", bus=f"port{number}", driver=driver)
-            for number in range(len(ports))
-        ],
-    )
-
-
-async def _ask(library: str, port: str, count: int) -> Sequence[float]:
-    """Return how long it takes to ask the device of one port, each time."""
-    async with open_tree(_bench(library, [port])) as tree:
-        (device,) = tree.instruments
-        parameter = device.parameters[PARAMETERS[library]]
-        assert isinstance(parameter, Reading)
-        return await _timed(partial(device.ask, parameter), count)
-
-
-async def _poll_all(library: str, ports: Sequence[str], count: int) -> Sequence[float]:
-    """Return how long a poll of all ports takes, each time."""
-    async with open_tree(_bench(library, ports)) as tree:
-        fleet = tree.fleet()
-
-        async def poll() -> None:
-            if library == "alicatlib":
-                results: Mapping[str, DeviceResult[Any]] = await fleet.poll()
-            else:
-                wanted = dict.fromkeys(fleet)
-                results = await fleet.execute(EzZoneStandardBus.heat_power, wanted)
-            if not all(each.ok for each in results.values()):
-                raise RuntimeError(f"{results}")
-
-        return await _timed(poll, count)
-
-
-async def _timed(call: Callable[[], Awaitable[object]], count: int) -> Sequence[float]:
-    for _ in range(WARM):
-        await call()
-    times_s: list[float] = []
-    for _ in range(count):
-        began_s = time.perf_counter()
-        await call()
-        times_s.append(time.perf_counter() - began_s)
-    return times_s
-
-
-async def _record(library: str, port: str, rate_hz: int, seconds: float) -> int:
-    """Return how many slots were missed."""
-    async with open_tree(_bench(library, [port])) as tree:
-        await tree.fleet().poll()  # until it is identified
-        async with record(
-            tree, parameters=[PARAMETERS[library]], rate_hz=rate_hz, duration=seconds
-        ) as recording:
-            async for batch in recording.stream:
-                del batch
-    return recording.summary.samples_missing
