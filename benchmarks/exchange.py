@@ -1,5 +1,7 @@
 """An exchange through a bus actor, against a blocking client on the same kind of device.
 
+Between the two stands the least that can be had under Trio: the bare bytes, nothing around them.
+
 The simulated devices wait as an event loop does, in whole milliseconds: one of 0.2 ms answers
 after 1 to 2 ms, to both alike.
 """
@@ -7,6 +9,7 @@ after 1 to 2 ms, to both alike.
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import tempfile
 import time
@@ -33,6 +36,9 @@ from transports import (
 
 from .report import Call, Measurement, interleave, percentile, take_single_turns
 
+_CASES: Final = 3
+"""Through a bus, the least, and blocking: a device each."""
+
 _CALLS: Final = {0.0: 200, 0.0002: 60, 0.002: 20, 0.02: 4}
 LATENCIES_S: Final = tuple(_CALLS)
 BUSES: Final = 8
@@ -54,6 +60,7 @@ class Kind:
         host: What the simulated devices look like.
         address: Returns the bus's address, given the device's.
         client: Returns a call that asks a device without benchtree, given its address.
+        least: Likewise a call that does so under Trio.
         against: What that client is.
         budgets: The most that the ratio may be, for each latency; None for no limit.
         added_us: The most that the median may be beyond the client's, in microseconds.
@@ -63,6 +70,7 @@ class Kind:
     host: str
     address: Callable[[str], str]
     client: Callable[[str, ExitStack], Callable[[], object]]
+    least: Callable[[str, ExitStack], Call]
     against: str
     budgets: Sequence[float | None]
     added_us: float | None = None
@@ -83,12 +91,12 @@ def run_tcp(*, quick: bool) -> Iterable[Measurement]:
 def measure(kind: Kind, *, quick: bool) -> Iterable[Measurement]:
     """Measure each latency, then several buses at once; one process has all the devices."""
     with ExitStack() as stack:
-        latencies_s = [each_s for each_s in LATENCIES_S for _ in range(2)]
+        latencies_s = [each_s for each_s in LATENCIES_S for _ in range(_CASES)]
         latencies_s += [_TOGETHER_S] * BUSES
         devices = _devices(kind, latencies_s, stack)
         for number, (latency_s, budget) in enumerate(zip(LATENCIES_S, kind.budgets, strict=True)):
-            ours, theirs = devices[2 * number : 2 * number + 2]
-            yield from _measure(kind, (ours, theirs), latency_s, budget, quick=quick)
+            mine = devices[_CASES * number : _CASES * (number + 1)]
+            yield from _measure(kind, mine, latency_s, budget, quick=quick)
         buses = [kind.address(each) for each in devices[-BUSES:]]
         rounds = 1 if quick else 15
         times = trio.run(_interleave_buses, buses, rounds)
@@ -104,14 +112,20 @@ def measure(kind: Kind, *, quick: bool) -> Iterable[Measurement]:
 
 
 def _measure(
-    kind: Kind, devices: tuple[str, str], latency_s: float, budget: float | None, *, quick: bool
+    kind: Kind, devices: Sequence[str], latency_s: float, budget: float | None, *, quick: bool
 ) -> Iterable[Measurement]:
     rounds, calls = (1, 3) if quick else (21, _CALLS[latency_s])
-    ours, theirs = devices
-    with ExitStack() as stack:
-        ask = kind.client(theirs, stack)
-        times = trio.run(_take_turns, kind.address(ours), ask, rounds, calls)
+    times = trio.run(_take_turns, kind, devices, rounds, calls)
     case = f"{kind.name}, device latency {latency_s * 1e3:g} ms"
+    least, blocking = (percentile(times[each], 0.50) for each in ("least", "blocking"))
+    yield Measurement(
+        name=f"{case}, the least under Trio, p50",
+        value=least,
+        unit="us",
+        ratio=least / blocking,
+        against=kind.against,
+        n=rounds * calls,
+    )
     for share in (0.50, 0.99):
         through_bus, blocking = (percentile(times[each], share) for each in ("bus", "blocking"))
         held = share == 0.50
@@ -191,6 +205,31 @@ def _tcp_client(address: str, stack: ExitStack) -> Callable[[], bytes]:
     return ask
 
 
+def _least_over_serial(address: str, stack: ExitStack) -> Call:
+    handle = os.open(str(parse_address(address).path), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    stream = trio.lowlevel.FdStream(handle)
+    stack.callback(stream.close)
+
+    async def ask() -> None:
+        await stream.send_all(_QUESTION)
+        await stream.receive_some()
+
+    return ask
+
+
+def _least_over_tcp(address: str, stack: ExitStack) -> Call:
+    parsed = parse_address(address)
+    connection = stack.enter_context(socket.create_connection((parsed.host, parsed.port)))
+    connection.setblocking(False)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+
+    async def ask() -> None:
+        await stream.send_all(_QUESTION)
+        await stream.receive_some()
+
+    return ask
+
+
 def _as_it_is(address: str) -> str:
     return address
 
@@ -200,6 +239,7 @@ SERIAL: Final = Kind(
     host="pty",
     address=_as_it_is,
     client=_serial_client,
+    least=_least_over_serial,
     against="blocking pyserial",
     budgets=(1.3, 1.05, 1.05, 1.05),
 )
@@ -208,21 +248,28 @@ TCP: Final = Kind(
     host="tcp",
     address=_as_it_is,
     client=_tcp_client,
+    least=_least_over_tcp,
     against="a blocking socket",
     budgets=(1.2, 1.2, 1.2, 1.2),
 )
 
 
 async def _take_turns(
-    address: str, ask: Callable[[], object], rounds: int, calls: int
+    kind: Kind, devices: Sequence[str], rounds: int, calls: int
 ) -> dict[str, list[float]]:
-    async def blocking() -> None:
-        ask()
+    ours, bare, theirs = devices
+    with ExitStack() as stack:
+        ask = kind.client(theirs, stack)
+        least = kind.least(bare, stack)
 
-    async with running([address]) as (through_bus,):
-        await blocking()
-        cases: dict[str, Call] = {"bus": through_bus, "blocking": blocking}
-        return await take_single_turns(cases, rounds=rounds, calls=calls)
+        async def blocking() -> None:
+            ask()
+
+        async with running([kind.address(ours)]) as (through_bus,):
+            await blocking()
+            await least()
+            cases: dict[str, Call] = {"bus": through_bus, "least": least, "blocking": blocking}
+            return await take_single_turns(cases, rounds=rounds, calls=calls)
 
 
 async def _interleave_buses(addresses: Sequence[str], rounds: int) -> dict[str, float]:

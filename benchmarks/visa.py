@@ -9,10 +9,10 @@ from typing import Final
 import pyvisa
 from pyvisa.resources import MessageBasedResource
 
-from transports import parse_address
+from transports import current_clock, parse_address
 
 from .exchange import LATENCIES_S, Kind, measure
-from .report import Measurement
+from .report import Call, Measurement
 
 ADDED_US: Final = 110.0
 """What the actor and the hop to the thread of the bus may cost together."""
@@ -32,6 +32,18 @@ def _client(address: str, stack: ExitStack) -> Callable[[], object]:
     return lambda: alone.query("VOLT?")
 
 
+def _least(address: str, stack: ExitStack) -> Call:
+    """Have PyVISA called in a thread of its own, and nothing else."""
+    ask = _client(address, stack)
+    thread = current_clock().make_thread("bare")
+    stack.callback(thread.stop)
+
+    async def hop() -> None:
+        await thread.start(ask).wait()
+
+    return hop
+
+
 def _resource(address: str) -> str:
     return f"TCPIP::127.0.0.1::{parse_address(address).port}::SOCKET"
 
@@ -41,6 +53,7 @@ _VISA: Final = Kind(
     host="tcp",
     address=lambda address: f"visa://{_resource(address)}?backend=@py",
     client=_client,
+    least=_least,
     against="blocking PyVISA",
     budgets=(None,) * len(LATENCIES_S),
     added_us=ADDED_US,
