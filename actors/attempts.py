@@ -185,6 +185,10 @@ class Attempts:
             if member.tripped is not None and plan.writes:
                 self._intake.fail(ticket, Cause.TRIPPED, f"tripped by {member.tripped}")
                 raise _NotSentError
+            unmet = None if plan.unmet is None else plan.unmet()
+            if unmet is not None:
+                self._intake.fail(ticket, Cause.DEPENDENCY, unmet)
+                raise _NotSentError
             if self.alone and (self._inbox.next_emergency() or self._safety.next_unsafe()):
                 # It came while the line was got ready, and goes before what is not sent yet.
                 self._put_back(member, ticket)

@@ -149,6 +149,8 @@ class Plan(Generic[T_co]):
         overlap: How it is followed where it goes on after its exchange. Its value is then
             that of `overlap.result`; `decode` checks what the device said to the start.
         retry: How often it is tried; None for what its bus says.
+        unmet: What has to hold before it is sent and is known not to, in words; asked in the
+            step that hands over the first byte. None where nothing has to.
     """
 
     name: str
@@ -163,6 +165,7 @@ class Plan(Generic[T_co]):
     then: Callable[[bytes], Plan[T_co] | None] | None = None
     overlap: Overlap[T_co] | None = None
     retry: RetryPolicy | None = None
+    unmet: Callable[[], str | None] | None = None
 
     @property
     def spelled(self) -> str:

@@ -532,8 +532,8 @@ class Instrument(ABC):
                 directive = setting.to(value, instance=instance)
                 check(limits, value, instrument=self.name, command=command, confirm=confirm)
                 harmless = callable(limits.hazardous) and not limits.is_hazardous(value)
-                if setting.requires and not (whatever or harmless):
-                    self._check_requirements(setting.requires, command, value)
+                requires = () if whatever or harmless else setting.requires
+                self._check_requirements(requires, command, value)
                 decode = self._decoder(directive, setting.name)
                 return Plan(
                     name=command,
@@ -551,6 +551,7 @@ class Instrument(ABC):
                     then=self.following(directive, instance),
                     overlap=self.overlap(directive),
                     retry=setting.retry,
+                    unmet=self._still_unmet(requires, value),
                 )
             case Action():
                 self._check_own(directive)
@@ -561,8 +562,8 @@ class Instrument(ABC):
                         instrument=self.name,
                         command=directive.name,
                     )
-                if not whatever:
-                    self._check_requirements(directive.requires, directive.name)
+                requires = () if whatever else directive.requires
+                self._check_requirements(requires, directive.name)
                 decode = self._decoder(directive, directive.name)
                 return Plan(
                     name=directive.name,
@@ -574,6 +575,7 @@ class Instrument(ABC):
                     then=self.following(directive, 1),
                     overlap=self.overlap(directive),
                     retry=directive.retry,
+                    unmet=self._still_unmet(requires),
                 )
 
     def _decoder(self, directive: Assignment[Any] | Action, name: str) -> Callable[[bytes], None]:
@@ -666,19 +668,28 @@ class Instrument(ABC):
         self, requires: Sequence[Requirement], command: str, value: object = None
     ) -> None:
         """Refuse what needs something to hold that does not, as far as is known."""
+        unmet = self._unmet(requires, value, begun=False)
+        if unmet is not None:
+            raise RefusedError(unmet, cause=Cause.DEPENDENCY, instrument=self.name, command=command)
+
+    def _still_unmet(
+        self, requires: Sequence[Requirement], value: object = None
+    ) -> Callable[[], str | None] | None:
+        return partial(self._unmet, requires, value, begun=True) if requires else None
+
+    def _unmet(self, requires: Sequence[Requirement], value: object, *, begun: bool) -> str | None:
         for needed in requires:
-            found = self._lacks(needed)
+            found = self._lacks(needed, begun=begun)
             if found is not None:
                 given = "" if value is None else f" {value!r}"
-                raise RefusedError(
-                    f"before{given} {needed.of.name} must {needed.text}; {found}",
-                    cause=Cause.DEPENDENCY,
-                    instrument=self.name,
-                    command=command,
-                )
+                return f"before{given} {needed.of.name} must {needed.text}; {found}"
+        return None
 
-    def _lacks(self, needed: Requirement) -> str | None:
-        """Return what is known of what is required, where that will not do."""
+    def _lacks(self, needed: Requirement, *, begun: bool) -> str | None:
+        """Return what is known of what is required, where that will not do.
+
+        What was read in time when the command was accepted may be older once it has `begun`.
+        """
         name = needed.of.name
         if needed.within_s is None:
             plan = self.bus.intended(self.name).get(name)
@@ -688,8 +699,10 @@ class Instrument(ABC):
             return None if needed.accepts(held) else f"it was last set to {held!r}"
         value, at_ns = self._seen.get(name, (None, 0))
         age_s = (current_clock().mono_ns() - at_ns) / 1e9
-        if name not in self._seen or age_s > needed.within_s:
+        if name not in self._seen or (age_s > needed.within_s and not begun):
             return f"it was not read within the last {needed.within_s:g} s"
+        if value is None:
+            return "it was unavailable when last read"
         return None if needed.accepts(value) else f"it was {value!r} when last read"
 
     def safe_plans(self) -> Sequence[Plan[object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from actors import Action, Cause, CommandError, Priority, Reading, RefusedError, Setting
-from actors.instruments.scpi import PowerSupply, PowerSupplyModel
+from actors.instruments.scpi import PowerSupply, PowerSupplyModel, SignalGenerator
 
 from .board import GpibBoard, gpib_board
 
@@ -25,6 +26,8 @@ class Guarded(PowerSupply):
         hazardous=lambda on: on,
         requires=(voltage.is_set(), tripped.equals(False, within_s=5.0)),
     )
+    current = Reading("MEAS:CURR", unit="A")
+    degauss = Action("OUTP:PROT:CLE", requires=(current.satisfies(lambda i: i < 1, "be low"),))
     pulse = Action(
         "OUTP:PROT:CLE", requires=(voltage.satisfies(lambda v: v < 10, "be below 10 V"),)
     )
@@ -69,6 +72,18 @@ async def test_the_interlock_says_no(autojump_clock: MockClock) -> None:
             await psu.output.set(True, confirm=True, priority=Priority.EMERGENCY)
 
 
+async def test_a_reading_without_a_value(autojump_clock: MockClock) -> None:
+    """What the device reports as unavailable will not do, whatever is required of it."""
+    async with gpib_board({"psu": Guarded}) as board:
+        psu = board.get("psu", Guarded)
+        board.lines[psu.unit or ""].foreign(b"9.91E+37\n")
+        assert await psu.current.get() is None
+        with pytest.raises(RefusedError, match="current must be low; it was unavailable when last"):
+            await psu.degauss()
+        await psu.current.get()
+        await psu.degauss()
+
+
 async def test_a_setting_that_will_not_do(autojump_clock: MockClock) -> None:
     """An action may look at what a setting was set to."""
     async with gpib_board({"psu": Guarded}) as board:
@@ -78,6 +93,46 @@ async def test_a_setting_that_will_not_do(autojump_clock: MockClock) -> None:
             await psu.pulse()
         await psu.voltage.set(9.0)
         await psu.pulse()
+
+
+@pytest.mark.parametrize("opened", ["the interlock", "a setting"])
+async def test_it_holds_no_more_when_its_turn_comes(opened: str, autojump_clock: MockClock) -> None:
+    """What holds when a command is accepted, and not when it would be sent, keeps it back."""
+    async with gpib_board({"psu": Guarded}) as board:
+        psu = board.get("psu", Guarded)
+        model = board.model("psu", PowerSupplyModel)
+        await psu.voltage.set(5.0)
+        await psu.tripped.get()
+        if opened == "a setting":
+            await psu.submit(Guarded.voltage.to(12.0))
+            ticket = await psu.submit(Guarded.pulse)
+            says = r"psu: pulse: before voltage must be below 10 V; it was last set to 12\.0"
+        else:
+            model.receive(b"VOLT:PROT 2;:OUTP 1\n", trio.current_time())
+            await psu.submit(Guarded.tripped)
+            ticket = await psu.submit(Guarded.output.to(True), confirm=True)
+            says = (
+                r"psu: output\.set: before True tripped must be False; it was True when last read"
+            )
+        before = len(board.sent("psu"))
+        error = (await ticket.outcome()).error
+        assert error is not None
+        assert re.match(says, str(error))
+        assert (error.cause, error.may_have_executed) == (Cause.DEPENDENCY, False)
+        assert len(board.sent("psu")) == before + 1  # what went before it
+
+
+async def test_how_old_a_reading_is_counts_once(autojump_clock: MockClock) -> None:
+    """A reading that was new enough when a command was accepted may age while that waits."""
+    async with gpib_board({"psu": Guarded, "generator": SignalGenerator}) as board:
+        psu, generator = board.get("psu", Guarded), board.get("generator", SignalGenerator)
+        await psu.voltage.set(5.0)
+        await generator.sweep_time.set(8.0)
+        sweep = await generator.sweep.submit()
+        await psu.tripped.get()
+        ticket = await psu.output.submit(True, confirm=True, after=[sweep])
+        assert (await ticket.outcome()).ok
+        assert trio.current_time() > 8.0
 
 
 async def test_what_was_lost(autojump_clock: MockClock) -> None:
