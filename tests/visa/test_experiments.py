@@ -159,6 +159,25 @@ async def test_experiments(kind: str, experiment: str) -> None:
     assert await repeat(kind, EXPERIMENTS[experiment], REPETITIONS) == REPETITIONS
 
 
+@pytest.mark.parametrize("kind", ["visa-socket", "visa-serial", "visa-hislip"])
+async def test_a_long_read_that_is_cancelled(kind: str) -> None:
+    """Who asks next does not wait for the time limit of a read that was given up."""
+    bench = KINDS[kind].bench
+    line = SimLine(EchoModel())
+    async with bench.serve(line, bench.keeps_late) as make:
+        transport = make(bench.profile)
+        await transport.open()
+        try:
+            line.lose()
+            with trio.move_on_after(0.05) as scope:
+                await ask(transport, "ECHO never", within_s=300.0)
+            assert scope.cancelled_caught
+            with trio.fail_after(20.0):
+                assert await ask(transport, "ECHO next") == "next"
+        finally:
+            await transport.aclose()
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

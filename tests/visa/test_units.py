@@ -80,6 +80,34 @@ async def test_one_stale_instrument_keeps_nobody_waiting() -> None:
         assert transport.counters.resyncs == 1
 
 
+@pytest.mark.parametrize("can_clear", [True, False])
+async def test_it_is_cleared_before_it_is_asked_again(
+    can_clear: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What owes a reply is cleared, before the fence; where it cannot be, it is opened anew."""
+    cleared: list[int] = []
+    async with board(25) as (transport, lines):
+        if can_clear:
+
+            def clear(*_: object) -> None:
+                cleared.append(len(lines["5"].requests))
+
+            monkeypatch.setattr("pyvisa_sim.highlevel.SimVisaLibrary.clear", clear)
+        await ask(transport, "ECHO first", unit="7")
+        lines["5"].late(0.1)
+        with pytest.raises(ReplyTimeoutError):
+            await ask(transport, "ECHO late", within_s=0.02, unit="5")
+        opened = transport.counters.opened
+        assert await ask(transport, "ECHO next", unit="5") == "next"
+        assert [data for _, data in lines["5"].requests] == [
+            b"ECHO late\n",
+            b"*IDN?\n",
+            b"ECHO next\n",
+        ]
+        assert cleared == [1] * can_clear
+        assert transport.counters.opened == opened + (not can_clear)
+
+
 async def test_a_read_given_up_on_one_delays_the_next_on_another() -> None:
     """The library is busy until the call returns; the other's question waits, and is answered."""
     async with board(22) as (transport, _):
