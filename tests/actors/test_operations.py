@@ -16,6 +16,7 @@ from actors import (
     Cause,
     CommandError,
     CommandState,
+    OperationStopped,
     Priority,
     Progress,
     RefusedError,
@@ -144,7 +145,7 @@ async def test_it_holds_its_lane(autojump_clock: MockClock) -> None:
 
 
 async def test_withdrawn(autojump_clock: MockClock) -> None:
-    """Withdrawing stops the device within 50 ms and one exchange, and frees the lane."""
+    """Withdrawing stops the device once, within 50 ms and one exchange, and frees the lane."""
     async with bench() as board:
         ticket = await sweeping(board)
         await trio.sleep(0.333)
@@ -157,6 +158,9 @@ async def test_withdrawn(autojump_clock: MockClock) -> None:
         stopped_s = board.model("generator", SignalGeneratorModel).aborted_at_s
         assert stopped_s is not None
         assert stopped_s - began_s <= 0.05 + EXCHANGE_S
+        assert len(board.of(OperationStopped)) == 1
+        await board.bus.make_safe(["generator"], "a test")
+        assert sum("ABOR" in text for _, text in board.sent("generator")) == 1
 
 
 @pytest.mark.parametrize("after_s", [0.001, 0.003, 0.006])

@@ -414,6 +414,8 @@ async def test_machine_that_sleeps(autojump_clock: MockClock) -> None:
                 clock.slept_s = 100.0
                 # Nothing has noticed yet, and no time has passed since.
                 assert not lease.held
+                with pytest.raises(LeaseLostError, match="no sign of life for 30 s"):
+                    lease.renew()
                 await _psu(tree).voltage.set(30.0)
         assert await _psu(tree).voltage.get() == 6.0
         assert len(witness.of(LeaseExpired)) == 1
