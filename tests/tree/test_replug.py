@@ -85,11 +85,12 @@ def quarantine(tree: Tree) -> str:
     return tree.status()[0].instruments[0].reason
 
 
-async def test_back_under_another_node(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["serial://{}", "ASRL{}::INSTR?backend=@py"])
+async def test_back_under_another_node(address: str, tmp_path: Path) -> None:
     """The link is followed anew: identity, settings and ownership are those of the new node."""
     line = SimLine(PowerSupplyModel())
     link = tmp_path / "usb-Bench_PSU_1-if00"
-    async with serve_pty(line, link=link) as address, bench(address) as (tree, psu, seen):
+    async with serve_pty(line, link=link), bench(address.format(link)) as (tree, psu, seen):
         old = psu.bus.key
         line.unplug()
         await until(lambda: seen.of(BusLost))
