@@ -85,7 +85,9 @@ def open_error(error: Exception, name: str) -> TransportError:
     if problem is ConnectProblem.MISSING_LIBRARY:
         needed = next((each for word, each in _NEEDED.items() if word in why), None)
         if needed is not None:
-            reason = f"pyvisa-py needs more for this resource: pip install {needed} ({why})"
+            # The last line is what Python says; those before it are said by the package's name.
+            cause = str(error).strip().splitlines()[-1]
+            reason = f"pyvisa-py needs more for this resource: pip install {needed} ({cause})"
     code = None if found is None else int(found.error_code)
     return ConnectError(reason, address=name, problem=problem, code=code)
 
