@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 import trio
+import trio.testing
 from pyvisa.constants import EventType, StatusCode
 from pyvisa.errors import VisaIOError
-from pyvisa.highlevel import open_visa_library
+from pyvisa.highlevel import VisaLibraryBase, open_visa_library
 from trio.testing import MockClock
 
 from tests.support.hislip import serve_hislip
@@ -155,6 +157,34 @@ async def test_lines_without_signals(autojump_clock: MockClock) -> None:
     assert not line.requests
     assert transport.state is LineState.READY
     await transport.aclose()
+
+
+async def test_a_library_that_hangs_keeps_no_other_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While one backend does not even open, buses of another do, and close."""
+    free = threading.Event()
+    load = open_visa_library
+
+    def hang(name: str) -> VisaLibraryBase:
+        if name.endswith("@ivi"):
+            free.wait(30.0)
+        return load(name)
+
+    monkeypatch.setattr("pyvisa.highlevel.open_visa_library", hang)
+    hung, well = _line("GPIB13?backend=/nowhere/hung.so@ivi"), _line("GPIB14?backend=@sim")
+    async with trio.open_nursery() as nursery:
+
+        async def refused() -> None:
+            with pytest.raises(ConnectError):
+                await hung.open()
+
+        nursery.start_soon(refused)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(5.0):
+            await well.open()
+            await well.aclose()
+        free.set()
 
 
 async def test_sessions_share_a_library_that_is_closed_last() -> None:

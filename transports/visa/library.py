@@ -37,7 +37,7 @@ class Library:
 
     def give_back(self) -> None:
         """End one use; the last closes the resource manager."""
-        with _lock:
+        with _turn(self.name):
             self.users -= 1
             if self.users == 0:
                 _libraries.pop(self.name, None)
@@ -45,7 +45,8 @@ class Library:
 
 
 _libraries: Final[dict[str, Library]] = {}
-_lock: Final = threading.Lock()
+# One for each: a library that hangs when it is opened or closed keeps no other one waiting.
+_turns: Final[dict[str, threading.Lock]] = {}
 
 
 def borrow(name: str) -> Library:
@@ -56,12 +57,16 @@ def borrow(name: str) -> Library:
     Raises:
         ConnectError: PyVISA, the library or what it needs is missing.
     """
-    with _lock:
+    with _turn(name):
         library = _libraries.get(name)
         if library is None:
             library = _libraries[name] = _load(name)
         library.users += 1
         return library
+
+
+def _turn(name: str) -> threading.Lock:
+    return _turns.setdefault(name, threading.Lock())
 
 
 def _load(name: str) -> Library:
