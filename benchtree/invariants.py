@@ -352,7 +352,7 @@ class Invariants:
         self._forget_hazards(place)
         known = self._hazards[place.bus]
         for request in hazards:
-            known.setdefault(request, []).append(place)
+            known.setdefault(_without_clearing(request), []).append(place)
 
     def _forget(self, place: _Place) -> None:
         self._on[place.bus].remove(place)
@@ -414,7 +414,7 @@ class Invariants:
                 IDENTITY_FIRST,
                 f"{bus} was asked {asked!r} as soon as it was open",
             )
-        for place in self._hazards[bus].get(asked, ()):
+        for place in self._hazards[bus].get(_without_clearing(asked), ()):
             self._hazard(place.name, place, asked, at_s)
 
     def see_batch(self, batch: Batch, at_s: float, *, calm: bool) -> None:
@@ -869,6 +869,11 @@ class Invariants:
             RESTART_ORDER,
             f"{name}: {', '.join(seen)}",
         )
+
+
+def _without_clearing(request: bytes) -> bytes:
+    """Return a request as it is where no errors are left: SCPI drivers clear those before it."""
+    return request.replace(b"*CLS;:", b"", 1).replace(b"*CLS;", b"", 1)
 
 
 def _put_together(reply: bytes, said: Sequence[bytes]) -> bool:

@@ -1,12 +1,14 @@
-"""What the checker of simulated benches takes for a command's own reply."""
+"""What the checker of simulated benches takes for a reply, and for a hazard."""
 
 from __future__ import annotations
 
 import pytest
 
 from actors import CommandMoved, CommandState
-from benchtree.invariants import OWN_REPLY, Invariants
-from benchtree.spec import TreeSpec
+from actors.instruments.scpi import PowerSupply
+from benchtree.invariants import HAZARD_ASKED, OWN_REPLY, Invariants
+from benchtree.simulate import Bench, simulate
+from benchtree.spec import BusSpec, InstrumentSpec, TreeSpec
 
 ASKED_NS = 5_000
 
@@ -59,3 +61,18 @@ async def test_a_reply_that_was_said_is_its_own(reply: bytes, said: tuple[bytes,
 async def test_a_reply_that_nobody_said_is_noted(reply: bytes, said: tuple[bytes, ...]) -> None:
     """Nothing, another's, one cut in two, or lines that were swapped."""
     assert violations(reply, *said) == [OWN_REPLY]
+
+
+@pytest.mark.parametrize("before", [b"", b"*CLS;:"])
+def test_a_hazard_that_nobody_asked_for_is_noted(before: bytes) -> None:
+    """Whether or not errors that were left are cleared in the same request."""
+    bench = TreeSpec(
+        buses=[BusSpec(name="supply", address="tcp://192.0.2.9:5025")],
+        instruments=[InstrumentSpec(name="psu", bus="supply", driver=PowerSupply)],
+    )
+
+    async def main(bench: Bench) -> None:
+        bench.invariants.see("supply", before + b"OUTP 1;:SYST:ERR?\n", ASKED_NS, ())
+
+    (violation,) = simulate(0, main, bench=bench).violations
+    assert violation.invariant == HAZARD_ASKED
