@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, Self, TypeVar
 
 import trio
 
@@ -24,6 +24,30 @@ from .operation import Progress
 from .reply import ReplyChannel
 
 T = TypeVar("T")
+
+
+class _Told:
+    """Iterates over what is told of an operation. No generator: one that is left warns."""
+
+    def __init__(
+        self, news: trio.lowlevel.ParkingLot, look: Callable[[], tuple[Progress | None, bool]]
+    ) -> None:
+        self._news = news
+        self._look = look
+        self._seen: Progress | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Progress:
+        while True:
+            told, over = self._look()
+            if told is not None and told is not self._seen:
+                self._seen = told
+                return told
+            if over:
+                raise StopAsyncIteration
+            await self._news.park()
 
 
 class Ticket(Generic[T]):
@@ -90,24 +114,16 @@ class Ticket(Generic[T]):
         """
         return await self._channel.receive()
 
-    async def progress(self) -> AsyncGenerator[Progress]:
-        """Yield how far an operation has come, as the device says it, until it is over.
+    def progress(self) -> AsyncIterator[Progress]:
+        """Iterate over how far an operation has come, as the device says it, until it is over.
 
         Whoever is slow sees the latest only. Ends at once for a command that is over, and
-        without anything for one that does not go on after its exchange.
+        without anything for one that does not go on after its exchange. It may be left at
+        any time.
         """
         if self._progressed is None:
             self._progressed = trio.lowlevel.ParkingLot()
-        seen: Progress | None = None
-        while True:
-            if self._progress is not seen:
-                seen = self._progress
-                if seen is not None:
-                    yield seen
-            elif self.state.final:
-                return
-            else:
-                await self._progressed.park()
+        return _Told(self._progressed, lambda: (self._progress, self.state.final))
 
     def withdraw(self) -> bool:
         """Take the command back and return whether it will never reach the wire.

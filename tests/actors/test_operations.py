@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -126,6 +127,19 @@ async def test_progress_is_streamed(autojump_clock: MockClock) -> None:
         assert fractions == sorted(each or 0.0 for each in fractions)
         assert [each.done for _, each in seen] == [False] * (len(seen) - 1) + [True]
         assert [each async for each in ticket.progress()] == [seen[-1][1]]
+
+
+async def test_whoever_has_seen_enough(autojump_clock: MockClock) -> None:
+    """Looking at progress may be left off at any time, and begun again; nothing warns."""
+    async with bench() as board:
+        ticket = await sweeping(board)
+        async for progress in ticket.progress():
+            if (progress.fraction or 0.0) > 0.5:
+                break
+        gc.collect()
+        assert not ticket.state.final
+        *_, last = [each async for each in ticket.progress()]
+        assert last.done
 
 
 async def test_it_holds_its_lane(autojump_clock: MockClock) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
 import numpy as np
 import pytest
 import trio
@@ -123,8 +121,7 @@ async def test_single_waits_for_its_trigger(autojump_clock: MockClock) -> None:
         ticket = await scope.single.submit()
         await trio.sleep(1.0)
         assert ticket.state is CommandState.ACKNOWLEDGED
-        async with aclosing(ticket.progress()) as progress:
-            assert (await anext(progress)).fraction == 0.0
+        assert (await anext(ticket.progress())).fraction == 0.0
         # The edge comes at last.
         model.inputs[0] = SINE
         assert (await ticket.outcome()).ok

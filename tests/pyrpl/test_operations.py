@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Any
 
 import numpy as np
@@ -144,11 +143,10 @@ async def test_what_was_called_by_path_is_waited_for_too() -> None:
         with pytest.raises(CommandError, match="it waits for scope, which is busy with call"):
             await rp.scope.single(timeout_s=0.1, **settings)
         ticket = await rp.scope.submit_single(**settings)
-        async with aclosing(ticket.progress()) as told:
-            async for progress in told:
-                if progress.doing:
-                    assert progress.doing == "it waits for scope, which is busy with call"
-                    break
+        async for progress in ticket.progress():
+            if progress.doing:
+                assert progress.doing == "it waits for scope, which is busy with call"
+                break
         assert await rp.scope.stop()
         outcome = await ticket.outcome()
         assert outcome.value is not None
@@ -174,11 +172,10 @@ async def test_a_trigger_is_waited_for_and_given() -> None:
         ticket = await rp.scope.submit_single()
 
         async def trigger() -> None:
-            async with aclosing(ticket.progress()) as told:
-                async for progress in told:
-                    if progress.doing:
-                        assert progress.doing == "it waits for the trigger 'asg0'"
-                        break
+            async for progress in ticket.progress():
+                if progress.doing:
+                    assert progress.doing == "it waits for the trigger 'asg0'"
+                    break
             await rp.asg0.trigger()
 
         nursery.start_soon(trigger)
