@@ -181,7 +181,10 @@ def _service(address: Address) -> str:
 def _silence(error: ReplyTimeoutError, plan: LinePlan) -> Diagnosis:
     mend = "is it switched on, and set to remote control?"
     if plan.address.scheme == "serial":
-        mend += " check the cable (crossed or not), the baud rate and the unit id"
+        mend += (
+            " check the cable (crossed or not), the baud rate and the unit id; "
+            "benchtree ports FILE --identify asks as the other drivers would"
+        )
     within = "" if error.waited_s is None else f" within {error.waited_s:g} s"
     return Diagnosis(Trouble.SILENT, f"not one byte came back{within}", mend)
 

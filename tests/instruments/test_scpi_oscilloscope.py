@@ -36,6 +36,9 @@ async def test_the_waveform_is_the_signal(autojump_clock: MockClock, bits: int, 
         assert (seen.t_s[0], seen.t_s[-1]) == pytest.approx((-1e-3, 1e-3 - 2e-6))
         assert seen.sample_rate_hz == pytest.approx(5e5)
         assert not seen.clipped
+        shown = repr(seen)
+        assert shown.startswith("ScopeWaveform(channel=1, t_s=<1000: -0.001 to 0.000998>, volts=")
+        assert len(shown) < 150
         # The trigger is where the sine goes through 1 V upwards.
         begin = np.arcsin(0.25)
         wanted = 0.5 + 2.0 * np.sin(begin + 2 * np.pi * 1e3 * seen.t_s)

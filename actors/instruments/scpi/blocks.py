@@ -25,6 +25,13 @@ REAL: Final = "FORM REAL,64;:FORM:BORD NORM"
 _LAST_ERROR: Final = re.compile(rb"""(?:\A|;)([+-]?\d{1,6}\s*,\s*(?:"[^"]*"|'[^']*'))\s*\Z""")
 
 
+def brief(values: npt.NDArray[np.generic]) -> str:
+    """Return what is shown of many values where they are printed: how many, first and last."""
+    if not values.size:
+        return "<none>"
+    return f"<{values.size}: {values[0]:g} to {values[-1]:g}>"
+
+
 @frozen
 class Block:
     """A block of definite length, and the answers that followed it in the same line.

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from actors.errors import RefusedError
 from actors.faults import Cause
@@ -15,7 +15,7 @@ from actors.operation import Overlap, Progress
 from actors.parameter import Action, Assignment, Operation, Reading, Setting
 from transports import current_clock
 
-from .blocks import Array, Block
+from .blocks import Array, Block, brief
 from .frames import decode_float, decode_int
 from .models import OscilloscopeModel
 from .tracing import TracingInstrument
@@ -70,8 +70,8 @@ class ScopeWaveform:
     """
 
     channel: int
-    t_s: Array
-    volts: Array
+    t_s: Array = field(repr=brief)
+    volts: Array = field(repr=brief)
     averages: int
     clipped: bool
 

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
-from attrs import frozen
+from attrs import field, frozen
 
 from actors.faults import OVER_TEMPERATURE, FaultClass
 from actors.parameter import Operation, Reading, Setting
 from actors.ticket import Ticket
 
-from .blocks import REAL, Array, Block
+from .blocks import REAL, Array, Block, brief
 from .instruments import SafeState
 from .models import SourceMeasureModel
 from .tracing import TracingInstrument
@@ -35,10 +35,10 @@ class Curve:
         limited: At which points the unit was in compliance, so that the level was not reached.
     """
 
-    volts: Array
-    amperes: Array
-    t_s: Array
-    limited: npt.NDArray[np.bool_]
+    volts: Array = field(repr=brief)
+    amperes: Array = field(repr=brief)
+    t_s: Array = field(repr=brief)
+    limited: npt.NDArray[np.bool_] = field(repr=brief)
 
 
 class SourceMeasureUnit(TracingInstrument):

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
 
 from actors.faults import FaultClass
 from actors.parameter import Operation, Reading, Setting
 from actors.ticket import Ticket
 
-from .blocks import REAL, Array, Block
+from .blocks import REAL, Array, Block, brief
 from .frames import decode_float, decode_int
 from .models import SpectrometerModel
 from .tracing import TracingInstrument
@@ -33,8 +33,8 @@ class OpticalSpectrum:
         saturated_pixels: How many were full; what they counted is no measure of the light.
     """
 
-    wavelength_nm: Array
-    counts: Array
+    wavelength_nm: Array = field(repr=brief)
+    counts: Array = field(repr=brief)
     exposure_s: float
     saturated_pixels: int
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
 
 from actors.faults import FaultClass
 from actors.parameter import Action, Operation, Reading, Setting
 from actors.ticket import Ticket
 
-from .blocks import REAL, Array, Block
+from .blocks import REAL, Array, Block, brief
 from .frames import decode_float
 from .models import SpectrumAnalyserModel
 from .tracing import TracingInstrument
@@ -32,8 +32,8 @@ class Spectrum:
         resolution_bandwidth_hz: How wide the filter was, in hertz.
     """
 
-    frequency_hz: Array
-    power_dbm: Array
+    frequency_hz: Array = field(repr=brief)
+    power_dbm: Array = field(repr=brief)
     resolution_bandwidth_hz: float
 
     @property
