@@ -537,7 +537,7 @@ class Instrument(ABC):
                 decode = self._decoder(directive, setting.name)
                 return Plan(
                     name=command,
-                    exchange=_expecting(self.encode(directive, instance), decode),
+                    exchange=_expecting(self._written(directive, command, instance), decode),
                     decode=decode,
                     writes=True,
                     hazardous=limits.is_hazardous(value),
@@ -567,7 +567,7 @@ class Instrument(ABC):
                 decode = self._decoder(directive, directive.name)
                 return Plan(
                     name=directive.name,
-                    exchange=_expecting(self.encode(directive), decode),
+                    exchange=_expecting(self._written(directive, directive.name), decode),
                     decode=decode,
                     writes=True,
                     hazardous=directive.hazardous,
@@ -577,6 +577,17 @@ class Instrument(ABC):
                     retry=directive.retry,
                     unmet=self._still_unmet(requires),
                 )
+
+    def _written(
+        self, directive: Assignment[Any] | Action, command: str, instance: int = 1
+    ) -> Exchange:
+        """Return the exchange of a write; refuse a value that its protocol cannot say."""
+        try:
+            return self.encode(directive, instance)
+        except ValueError as error:
+            raise RefusedError(
+                str(error), cause=Cause.VALIDATION, instrument=self.name, command=command
+            ) from error
 
     def _decoder(self, directive: Assignment[Any] | Action, name: str) -> Callable[[bytes], None]:
         """Return what checks the reply to a write."""

@@ -606,6 +606,7 @@ class Tree:
         return ChildSpec(spec.name, start, restart=spec.restart, stop_s=spec.stop_s)
 
     def _check_free(self, name: str) -> None:
+        _check_name(name)
         if name in self._instruments:
             raise ValueError(f"an instrument named {name} exists already")
 
@@ -732,6 +733,13 @@ def _bus_child(bus: Bus) -> ChildSpec:
         settle=bus.settle,
         restart_delay_s=bus.restart_delay_s,
     )
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{name!r} is no name; it is a text such as 'psu'")
+    if not name.isprintable() or "/" in name:
+        raise ValueError(f"the name {name!r} has a slash, or what cannot be printed, in it")
 
 
 def _check_pattern(pattern: object) -> None:

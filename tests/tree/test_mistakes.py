@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.instruments.scpi import PowerSupply, SignalGenerator
-from benchtree import Cause, Priority, RefusedError, Tree, open_tree
+from benchtree import Cause, Priority, RefusedError, Setting, Tree, open_tree
 from tests.tree.kit import Witness, bench_of, supply
 
 
@@ -73,6 +73,38 @@ async def test_wrong_directives(autojump_clock: MockClock) -> None:
             await psu.voltage.submit(7.0, after=ticket)
         await ticket.outcome()
         assert len(tree.lines["psu"].requests) == sent + 1
+
+
+class Labelled(PowerSupply):
+    """A supply that shows a text."""
+
+    label = Setting("DISP:TEXT", type=str)
+
+
+@pytest.mark.parametrize("text", ["5;OUTP 1", "a\nOUTP 1", "", "\u00fc"])
+async def test_a_text_that_cannot_be_sent(text: str, autojump_clock: MockClock) -> None:
+    """A text that the protocol would take for something else is refused by name, and not sent."""
+    async with open_tree(sim=True) as tree:
+        psu = await tree.add("psu", Labelled, "sim://psu")
+        await psu.voltage.set(5.0)
+        sent = len(tree.lines["psu"].requests)
+        with pytest.raises(
+            RefusedError, match=r"psu: label\.set: expected one printable"
+        ) as refused:
+            await psu.label.set(text)
+        assert refused.value.cause is Cause.VALIDATION
+        assert repr(text) in str(refused.value)
+        assert len(tree.lines["psu"].requests) == sent
+
+
+@pytest.mark.parametrize("name", [None, 5, "", " ", "a/b", "psu\n"])
+async def test_what_is_no_name(name: Any, autojump_clock: MockClock) -> None:
+    """Nothing is added under a name that leases, journals and recordings cannot say."""
+    async with open_tree(sim=True) as tree:
+        with pytest.raises(ValueError, match="name"):
+            await tree.add(name, PowerSupply, "sim://psu")
+        assert not tree.instruments
+        assert not tree.status()
 
 
 async def test_assigned_instead_of_set(autojump_clock: MockClock) -> None:
