@@ -40,7 +40,8 @@ class LoopWatch(trio.abc.Instrument):
         """Hand the name of each task whose step takes over `longest_s`, and how long, to `note`."""
         self._note = note
         self._longest_s = longest_s
-        self._began_s = 0.0
+        # It may be made amid a step.
+        self._began_s = time.perf_counter()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Note when a step begins."""

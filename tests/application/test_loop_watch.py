@@ -40,6 +40,14 @@ async def test_slow_step_is_named() -> None:
     assert len(held_up) == len(seen)
 
 
+async def test_begun_amid_a_step() -> None:
+    """The step that watching begins in is timed from there, not from when the machine began."""
+    seen: list[Event] = []
+    with watching_loop(seen.append):
+        await trio.lowlevel.checkpoint()
+    assert all(isinstance(each, LoopHeldUp) and each.took_s < 5.0 for each in seen)
+
+
 async def test_waiting_is_no_step() -> None:
     """A task that waits holds nobody up."""
     seen: list[Event] = []
