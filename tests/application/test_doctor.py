@@ -179,12 +179,15 @@ def test_port_of_another_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         claim(key, tree="next").release()  # nothing is left behind
 
 
-def test_port_of_another_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("address", ["serial://{}", "ASRL{}::INSTR?backend=@py"])
+def test_port_of_another_program(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A program that is no tree has the port open: its process is found."""
     link = tmp_path / "tty"
     code = "import serial; port = serial.Serial(sys.argv[1], exclusive=True)"
     with fakes.port(link), holding(code, str(link)) as other:
-        bus = examined(write_bus(tmp_path, f"serial://{link}"), capsys)
+        bus = examined(write_bus(tmp_path, address.format(link)), capsys)
     assert bus["trouble"] == "port busy"
     assert f"process {other.pid}" in bus["why"]
     assert bus["mend"] == f"end it: kill {other.pid}"

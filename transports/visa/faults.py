@@ -88,6 +88,8 @@ def open_error(error: Exception, name: str) -> TransportError:
             # The last line is what Python says; those before it are said by the package's name.
             cause = str(error).strip().splitlines()[-1]
             reason = f"pyvisa-py needs more for this resource: pip install {needed} ({cause})"
+    if problem is ConnectProblem.IN_USE:
+        reason = "the port is in use by another program"
     code = None if found is None else int(found.error_code)
     return ConnectError(reason, address=name, problem=problem, code=code)
 

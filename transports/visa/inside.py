@@ -19,6 +19,8 @@ from contextlib import suppress
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final
 
+from serial import SerialBase
+
 if TYPE_CHECKING:
     from pyvisa.highlevel import VisaLibraryBase
     from pyvisa.typing import VISASession
@@ -39,7 +41,8 @@ class Inside:
         """Look into a session that was opened just now.
 
         Raises:
-            OSError: It is a connection that was refused; pyvisa-py does not look.
+            OSError: It is a connection that was refused, or a port that another program has;
+                pyvisa-py does not look.
         """
         self._visa = visa
         self._handle = handle
@@ -53,6 +56,9 @@ class Inside:
                 raise OSError(error, os.strerror(error))
             # VISA's own default; a question in two writes would wait for an acknowledgement.
             self._interface.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        elif isinstance(self._interface, SerialBase):
+            # Else it shares the port with any program, and both hear half of the replies.
+            self._interface.exclusive = True
         # Duplicates: the numbers of closed descriptors are given to others.
         self._watched = [os.dup(number) for number in self._descriptors()] if _GONE else []
 
