@@ -377,18 +377,7 @@ class Intake:
         self, member: Member, reason: str, fault: Fault, retry_after_s: float | None
     ) -> None:
         """Fail everything that waits for an instrument that is away, or is not done there."""
-        engagement = member.engagement
-        if engagement is not None:
-            self.engagements.release(member)
-            if not engagement.ticket.state.final:
-                cause, text = ending(engagement, reason)
-                self.fail(
-                    engagement.ticket,
-                    cause,
-                    text,
-                    fault=engagement.fault or fault,
-                    retry_after_s=retry_after_s,
-                )
+        self._fail_engaged(member, reason, fault, retry_after_s)
         for ticket in self.inbox.empty(member.lane):
             # An emergency asked no breaker; it had its one attempt.
             urgent = ticket.command.priority is EMERGENCY
@@ -397,6 +386,33 @@ class Intake:
                 Cause.TRANSPORT if urgent else Cause.BREAKER,
                 reason,
                 fault=fault,
+                retry_after_s=retry_after_s,
+            )
+
+    def fail_kept_out(self, member: Member, reason: str, fault: Fault) -> None:
+        """Fail what waits for an instrument that answers and is to be rearmed first.
+
+        An emergency is not kept from it.
+        """
+        self._fail_engaged(member, reason, fault, None)
+        for ticket in tuple(member.lane):
+            if ticket.command.priority is not EMERGENCY:
+                self.take_back(ticket, Cause.BREAKER, reason)
+
+    def _fail_engaged(
+        self, member: Member, reason: str, fault: Fault, retry_after_s: float | None
+    ) -> None:
+        engagement = member.engagement
+        if engagement is None:
+            return
+        self.engagements.release(member)
+        if not engagement.ticket.state.final:
+            cause, text = ending(engagement, reason)
+            self.fail(
+                engagement.ticket,
+                cause,
+                text,
+                fault=engagement.fault or fault,
                 retry_after_s=retry_after_s,
             )
 

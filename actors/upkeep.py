@@ -367,6 +367,9 @@ class Upkeep:
             self._events.publish(
                 InstrumentQuarantined(instrument=member.name, reason=member.reason)
             )
+            # What was accepted while the bus was opened would wait for whoever rearms it.
+            reason = f"quarantined: {member.reason}"
+            self._intake.fail_kept_out(member, reason, Fault(OPENED_BY_HAND, member.reason))
         else:
             member.service = Service.IN_SERVICE
             member.lane.held = False

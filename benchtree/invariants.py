@@ -202,6 +202,12 @@ class _Group:
     started: list[str] = field(factory=list[str])
     stopped: list[str] = field(factory=list[str])
 
+    def begin_anew(self) -> None:
+        """Forget what its children have been through: it ended."""
+        self.restarts.clear()
+        self.ended = False
+        self.starting, self.started, self.stopped = [], [], []
+
     def precedes(self, child: str) -> bool:
         """Return whether a child comes before the last that is to restart."""
         if not self.starting or child not in self.order:
@@ -810,6 +816,9 @@ class Invariants:
                 PLANNED_ONLY,
                 f"{event.child}: {event.error}",
             )
+        # What is supervised alone goes by the name of its supervisor.
+        if event.child != event.supervisor and event.child in self._groups:
+            self._groups[event.child].begin_anew()
         group = self._group(event.supervisor)
         if event.stopped:
             group.stopped.append(event.child)
@@ -837,6 +846,7 @@ class Invariants:
         group.starting.append(event.child)
 
     def _child_started(self, event: ChildStarted, at_s: float) -> None:
+        self.gave_up.discard(event.child)  # a group within a group, started again
         group = self._group(event.supervisor)
         if event.child in group.starting:
             group.started.append(event.child)

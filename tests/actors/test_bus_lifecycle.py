@@ -17,6 +17,7 @@ from actors import (
     BusOpened,
     Cause,
     ChildEnded,
+    CommandError,
     Identity,
     IdentityMismatch,
     InstrumentIdentified,
@@ -332,6 +333,32 @@ async def test_quarantined_on_reconnect_waits_for_rearm(autojump_clock: MockCloc
         assert bench.sent() == [ID, ID, "A:SET v 5"]
         ticket = await bench.bus.submit(a, a.read("x"))
         assert (await ticket.outcome()).value == "x"
+
+
+async def test_what_waits_for_an_instrument_that_is_to_be_rearmed_fails(
+    autojump_clock: MockClock,
+) -> None:
+    """Accepted before a crash or while the bus starts again, nothing waits for a person.
+
+    Only an emergency does, and is carried out at once: it needs nobody's leave.
+    """
+    a = Witness("a")
+    parts = evolve(policy(on_reconnect=OnReconnect.QUARANTINE), connect_s=1.0)
+    async with running(WitnessModel(), a, parts=parts) as bench:
+        crash = await bench.bus.submit(a, a.failing(RuntimeError("a bug")))
+        before = await bench.bus.submit(a, a.read(1))
+        await crash.outcome()
+        during = await bench.bus.submit(a, a.read(2))
+        urgent = await bench.bus.submit(a, a.write("out 0"), priority=Priority.EMERGENCY)
+        for ticket in (before, during):
+            with trio.fail_after(10):
+                error = (await ticket.outcome()).error
+            assert isinstance(error, CommandError)
+            assert (error.cause, error.may_have_executed) == (Cause.BREAKER, False)
+        assert (await urgent.outcome()).error is None
+        assert bench.status().service is Service.QUARANTINED
+        with pytest.raises(RefusedError, match="waits to be rearmed"):
+            await bench.bus.submit(a, a.read(3))
 
 
 async def test_one_silent_unit_is_quarantined_alone(autojump_clock: MockClock) -> None:
