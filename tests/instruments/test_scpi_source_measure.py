@@ -10,6 +10,8 @@ from trio.testing import MockClock
 from actors import Cause, CommandError, CommandState, RefusedError
 from actors.faults import FRAMING, OVER_TEMPERATURE
 from actors.instruments.scpi import Diode, Resistor, SourceMeasureModel, SourceMeasureUnit
+from actors.instruments.scpi.blocks import decode_block, highest
+from actors.instruments.scpi.spectrometer import OpticalSpectrum
 from tests.actors.bench import Bench
 
 from .line import on_line
@@ -20,6 +22,17 @@ async def switched_on(smu: SourceMeasureUnit, limit_a: float = 0.1, limit_v: flo
     await smu.current_limit.set(limit_a)
     await smu.voltage_limit.set(limit_v)
     await smu.output.set(True, confirm=True)
+
+
+def test_what_was_out_of_range_is_no_number() -> None:
+    """The marks that stand for an overload in a block are NaN, as a single reading is None."""
+    rounded = float(np.float32(9.9e37))
+    sent = np.array([1.0, 9.9e37, -9.9e37, 9.91e37, rounded, np.inf, np.nan, -2.0])
+    data = sent.astype(">f8").tobytes()
+    found = decode_block(b"#2%d%s" % (len(data), data), 0).reals()
+    np.testing.assert_array_equal(found, [1.0, *[np.nan] * 6, -2.0])
+    assert highest(found) == 0
+    assert OpticalSpectrum(np.arange(8.0), found, 0.1, 0).peak == (0.0, 1.0)
 
 
 async def test_a_resistor_follows_ohm(autojump_clock: MockClock) -> None:

@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from .frames import is_error_reply
+from .frames import UNAVAILABLE_FROM, is_error_reply
 
 Array = npt.NDArray[np.float64]
 
 REAL: Final = "FORM REAL,64;:FORM:BORD NORM"
 """Has blocks carry numbers of 64 bits, the most significant byte first."""
+
+# A device that keeps numbers of 32 bits sends the mark rounded.
+_UNAVAILABLE_FROM: Final = UNAVAILABLE_FROM * (1.0 - 1e-6)
 
 # An entry of the error queue at the end of a line, whose text may hold semicolons.
 _LAST_ERROR: Final = re.compile(rb"""(?:\A|;)([+-]?\d{1,6}\s*,\s*(?:"[^"]*"|'[^']*'))\s*\Z""")
@@ -30,6 +33,11 @@ def brief(values: npt.NDArray[np.generic]) -> str:
     if not values.size:
         return "<none>"
     return f"<{values.size}: {values[0]:g} to {values[-1]:g}>"
+
+
+def highest(values: Array) -> int:
+    """Return where the highest of the values is, those aside that are NaN."""
+    return int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
 
 
 @frozen
@@ -60,10 +68,14 @@ class Block:
     def reals(self) -> Array:
         """Return the data as numbers of 64 bits, as `REAL` has them sent; a copy.
 
+        What was out of range or was not measured is NaN.
+
         Raises:
             ValueError: It ends within a number.
         """
-        return self.numbers(">f8").astype(np.float64)
+        values = self.numbers(">f8").astype(np.float64)
+        values[np.abs(values) >= _UNAVAILABLE_FROM] = np.nan
+        return values
 
 
 def decode_block(frame: bytes, answers: int) -> Block:

@@ -26,7 +26,7 @@ _IN_COMPLIANCE: Final = 8
 
 @frozen(eq=False)
 class Curve:
-    """What a sweep measured.
+    """What a sweep measured; NaN where a point was out of range.
 
     Attributes:
         volts: The voltage across the load at each point.

@@ -13,7 +13,7 @@ from actors.faults import FaultClass
 from actors.parameter import Operation, Reading, Setting
 from actors.ticket import Ticket
 
-from .blocks import REAL, Array, Block, brief
+from .blocks import REAL, Array, Block, brief, highest
 from .frames import decode_float, decode_int
 from .models import SpectrometerModel
 from .tracing import TracingInstrument
@@ -41,7 +41,7 @@ class OpticalSpectrum:
     @property
     def peak(self) -> tuple[float, float]:
         """Where the strongest pixel is, in nanometres, and its counts."""
-        place = int(np.argmax(self.counts))
+        place = highest(self.counts)
         return float(self.wavelength_nm[place]), float(self.counts[place])
 
 

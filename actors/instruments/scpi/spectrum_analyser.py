@@ -13,7 +13,7 @@ from actors.faults import FaultClass
 from actors.parameter import Action, Operation, Reading, Setting
 from actors.ticket import Ticket
 
-from .blocks import REAL, Array, Block, brief
+from .blocks import REAL, Array, Block, brief, highest
 from .frames import decode_float
 from .models import SpectrumAnalyserModel
 from .tracing import TracingInstrument
@@ -39,7 +39,7 @@ class Spectrum:
     @property
     def peak(self) -> tuple[float, float]:
         """Where the strongest point is, in hertz and dBm."""
-        place = int(np.argmax(self.power_dbm))
+        place = highest(self.power_dbm)
         return float(self.frequency_hz[place]), float(self.power_dbm[place])
 
 
