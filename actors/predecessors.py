@@ -53,10 +53,11 @@ class Predecessors:
 
     def wait_for(self, member: Member, ticket: Ticket[Any], after: Sequence[Ticket[Any]]) -> None:
         """Keep a command in its lane until all of `after` are over; fail it if one fails."""
-        waits_for = {each.seq: each for each in after if not each.state.final}
+        # By identity: commands of two trees may have the same number.
+        waits_for = {id(each): each for each in after if not each.state.final}
 
         def note(over: Ticket[Any]) -> None:
-            waits_for.pop(over.seq, None)
+            waits_for.pop(id(over), None)
             if over.state is CommandState.FAILED:
                 self._orphan(ticket, over)
             elif not waits_for and not ticket.state.final:

@@ -34,6 +34,20 @@ async def test_after_across_buses(autojump_clock: MockClock) -> None:
         assert heard == ["A:ASK high", "A:SET v 5", "A:ASK behind"]
 
 
+async def test_after_across_trees(autojump_clock: MockClock) -> None:
+    """Commands of two trees are two, though they have the same number."""
+    a, b = Witness("a"), Witness("b")
+    first = Bench(WitnessModel(), [a], Parts(), name="first")
+    second = Bench(WitnessModel(), [b], Parts(), name="second")
+    async with bench_running(first), bench_running(second):
+        slow = await first.bus.submit(a, a.read("slow", wait_s=0.5))
+        quick = await second.bus.submit(b, b.read("quick"))
+        assert slow.seq == quick.seq
+        follower = await second.bus.submit(b, b.write("v 5"), after=[slow, quick])
+        assert (await follower.outcome()).ok
+        assert slow.state is CommandState.COMPLETED
+
+
 async def test_failed_predecessor(autojump_clock: MockClock) -> None:
     """Who follows a command that fails has failed (dependency) at once, and is never sent."""
     a = Witness("a", within_s=0.1)
