@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -63,10 +63,6 @@ class Kind(Enum):
     SERIAL = "serial"
     VISA = "visa"
     TCP = "tcp"
-
-
-_KINDS: Final = {each.value: each for each in Kind}
-"""By the scheme of an address."""
 
 
 @frozen(kw_only=True)
@@ -132,37 +128,31 @@ async def find_places(
     drivers: Mapping[str, type[Instrument]] = recognising() if identify else {}
     places: list[Place] = []
     missing: list[str] = []
+    names: dict[tuple[str, str | None], Place] = {}
     # Instruments of one board are asked one after the other, by whatever name they go.
     turns: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
     async with trio.open_nursery() as nursery:
 
         def visit(place: Place, look: Callable[[Place], Awaitable[None]]) -> None:
             places.append(place)
-            turn = turns[canonical_key(parse_address(place.address))]
-            nursery.start_soon(_look, place, look, deadline_s, turn)
+            if place.state:
+                return
+            address = parse_address(place.address)
+            key = canonical_key(address)
+            first = names.setdefault((key, address.unit), place)
+            if first is not place:
+                # Links of several folders may lead to one port; it is asked once.
+                place.state = f"another name of {first.address}"
+                return
+            nursery.start_soon(_look, place, look, deadline_s, turns[key])
 
         buses = _plans(tree)
 
         async def find_visa() -> None:
             resources, reason = await _visa_resources(backend, deadline_s)
             missing.append(reason)
-            query = f"?backend={quote(backend)}" if backend else ""
-            for each in resources:
-                address = f"visa://{quote(each, safe=':')}{query}"
-                try:
-                    unit = parse_address(address).unit
-                except AddressError:
-                    # A card in a chassis, for example.
-                    state = "no address of a bus: nothing talks to it by messages here"
-                    places.append(Place(kind=Kind.VISA, address=address, state=state))
-                    continue
-                here = _buses_at(address, buses)
-                asked = [unit for bus, _ in here for _, unit in _asked_on(tree, bus)]
-                if here and (unit is None or unit in asked):
-                    continue  # it is asked as the file says
-                bus = here[0][0].name if here else None
-                place = Place(kind=Kind.VISA, address=address, bus=bus)
-                visit(place, partial(_visa, identify))
+            for found in _visa_places(resources, backend, tree, buses):
+                visit(found, partial(_visa, identify))
 
         nursery.start_soon(find_visa)
         with trio.CancelScope(deadline=deadline_s):
@@ -181,20 +171,48 @@ async def find_places(
                 visit(place, partial(_serial, drivers, here))
         listed = {place.bus for place in places if place.kind is Kind.SERIAL}
         for bus, plan in buses:
-            kind = _KINDS.get(plan.address.scheme)
-            if kind is None or bus.name in listed:
+            if bus.name in listed:
                 continue
-            place = Place(kind=kind, address=bus.address, bus=bus.name)
-            if kind is Kind.SERIAL:
-                path = plan.address.path
-                place.port = SerialPort(
-                    name=path, node=canonical_key(plan.address).partition("://")[2]
-                )
-                place.address = f"serial://{quote(path)}"
-                visit(place, partial(_serial, drivers, (bus, plan)))
-            else:
+            if plan.address.scheme == Kind.SERIAL.value:
+                visit(_unlisted(bus, plan), partial(_serial, drivers, (bus, plan)))
+            elif plan.address.scheme in (Kind.TCP.value, Kind.VISA.value):
+                place = Place(kind=Kind(plan.address.scheme), address=bus.address, bus=bus.name)
                 visit(place, partial(_remote, identify, plan, _asked_on(tree, bus)))
     return places, missing[0]
+
+
+def _visa_places(
+    resources: Sequence[str],
+    backend: str,
+    tree: TreeSpec | None,
+    buses: Sequence[tuple[BusSpec, LinePlan]],
+) -> Iterator[Place]:
+    """Yield where VISA finds somebody whom the file does not have asked anyway."""
+    query = f"?backend={quote(backend)}" if backend else ""
+    for each in resources:
+        address = f"visa://{quote(each, safe=':')}{query}"
+        try:
+            unit = parse_address(address).unit
+        except AddressError:
+            state = "no address of a bus: nothing talks to it by messages here"
+            yield Place(kind=Kind.VISA, address=address, state=state)  # a card in a chassis
+            continue
+        here = _buses_at(address, buses)
+        asked = [known for bus, _ in here for _, known in _asked_on(tree, bus)]
+        if not here or not (unit is None or unit in asked):
+            bus = here[0][0].name if here else None
+            yield Place(kind=Kind.VISA, address=address, bus=bus)
+
+
+def _unlisted(bus: BusSpec, plan: LinePlan) -> Place:
+    """Return where a serial port of the file is that the machine does not list."""
+    path = plan.address.path
+    return Place(
+        kind=Kind.SERIAL,
+        address=f"serial://{quote(path)}",
+        port=SerialPort(name=path, node=canonical_key(plan.address).partition("://")[2]),
+        bus=bus.name,
+    )
 
 
 async def _look(

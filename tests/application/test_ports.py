@@ -395,6 +395,21 @@ def test_all_buses_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found["gone"]["state"] == "unplugged: it is not there"
 
 
+def test_two_links_to_one_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is asked once, by its first name; its instrument is in one table."""
+    folders = [tmp_path / "by-id", tmp_path / "mine"]
+    for folder in folders:
+        folder.mkdir()
+    psu = SimSpec(model=f"{SCPI}:PowerSupplyModel", host="pty", link=str(folders[0] / "usb-psu"))
+    with BlockingSimProcess([psu]):
+        (folders[1] / "psu").symlink_to((folders[0] / "usb-psu").resolve())
+        links = [each for folder in folders for each in ("--links", folder)]
+        text = ports("--toml", "--backend", "@sim", *links, capsys=capsys)
+    tables = tomllib.loads(text)
+    assert [each["bus"] for each in tables["instrument"].values()] == ["psu"]
+    assert f"mine/psu: another name of serial://{folders[0]}/usb-psu" in text
+
+
 def test_links_of_a_folder_from_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
