@@ -135,7 +135,7 @@ class Bus:
         for other in self._intake.members.values():
             if other.name == device.name:
                 raise ValueError(f"{self.name}: an instrument named {device.name} exists already")
-            if other.device.unit == device.unit:
+            if device.unit in (other.device.unit, *other.may_be):
                 raise ValueError(
                     f"{device.name}: {other.name} is already "
                     + ("on this bus" if device.unit is None else f"unit {device.unit}")
@@ -180,8 +180,16 @@ class Bus:
         self._intake.members[name].intended.clear()
 
     def units(self) -> Mapping[str | None, str]:
-        """Return which units are taken, and by which instruments."""
-        return {each.device.unit: each.name for each in self._intake.members.values()}
+        """Return which units are taken, or may be, and by which instruments."""
+        members = self._intake.members.values()
+        doubtful: dict[str | None, str] = {
+            unit: each.name for each in members for unit in each.may_be
+        }
+        return doubtful | {each.device.unit: each.name for each in members}
+
+    def keep_units(self, name: str, units: Sequence[str]) -> None:
+        """Keep for an instrument the units that it may go by beside its own."""
+        self._intake.members[name].may_be = tuple(units)
 
     def refuse(self, reason: str) -> None:
         """Accept no more commands; those accepted go on."""

@@ -129,11 +129,16 @@ class Exchanges:
             member.left_running = None
 
     async def run_script(self, script: Script[T]) -> T:
-        """Make a script's exchanges and return its result."""
+        """Make a script's exchanges and return its result; it is told of silence."""
         try:
             exchange = next(script)
             while True:
-                exchange = script.send((await self.exchange(exchange)).data)
+                try:
+                    reply = await self.exchange(exchange)
+                except ReplyTimeoutError as silence:
+                    exchange = script.throw(silence)
+                else:
+                    exchange = script.send(reply.data)
         except StopIteration as end:
             result: T = end.value
             return result

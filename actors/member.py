@@ -204,6 +204,7 @@ class Member:
         confirmed: Whether it may return to service under `on_reconnect = "quarantine"`.
         probe_at_s: When to identify it next, in Trio time; infinite while in service.
         intended: What its settings should be, in the order they were made.
+        may_be: Units that it may go by beside its own: it was told to, and said nothing.
         doubts: Settings whose last write may have been carried out or not, and that write.
         unrestored: Whether it was away, and its settings were not written again since.
         touched: Whether it may have left its safe state since it was last driven there.
@@ -231,6 +232,7 @@ class Member:
     confirmed: bool = True
     probe_at_s: float = 0.0
     intended: dict[str, Plan[object]] = field(factory=dict[str, Plan[object]])
+    may_be: tuple[str, ...] = ()
     doubts: dict[str, Plan[object]] = field(factory=dict[str, Plan[object]])
     unrestored: bool = False
     touched: bool = True

@@ -17,6 +17,7 @@ import trio
 from transports import LineState, Transport, TransportError
 
 from .breaker import Breaker
+from .command import Plan
 from .errors import DeviceError
 from .events import (
     BreakerChanged,
@@ -380,18 +381,34 @@ class Upkeep:
         self.plan_probes()
 
     async def _restore(self, member: Member) -> None:
-        """Write intended settings again; hazardous ones are left to their owner."""
+        """Write intended settings again; hazardous ones are left to their owner.
+
+        What is refused is tried again after the others: on the way from one state to
+        another a device may refuse what it takes in both.
+        """
         restored: list[str] = []
         sent: list[str] = []
         left_out: list[str] = []
+        waiting: list[tuple[str, Plan[object]]] = []
         for name, plan in member.intended.items():
             if plan.hazardous:
                 left_out.append(name)
-                continue
-            await self._exchanges.write(plan)
-            restored.append(name)
-            sent.append(plan.spelled)
-            member.doubts.pop(name, None)
+            else:
+                waiting.append((name, plan))
+        while waiting:
+            refused: list[tuple[str, Plan[object]]] = []
+            for name, plan in waiting:
+                try:
+                    await self._exchanges.write(plan)
+                except DeviceError:
+                    refused.append((name, plan))
+                    if len(refused) == len(waiting):
+                        raise
+                    continue
+                restored.append(name)
+                sent.append(plan.spelled)
+                member.doubts.pop(name, None)
+            waiting = refused
         member.unrestored = False
         if member.intended:
             self._events.publish(

@@ -683,6 +683,7 @@ class Invariants:
         place = self._places.get(event.instrument)
         if place is not None:
             place.identified = True
+            self._follow(place)  # it may have been found under another address
 
     def _quarantined(self, event: InstrumentQuarantined, at_s: float) -> None:
         del at_s

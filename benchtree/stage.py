@@ -82,6 +82,9 @@ class WitnessedLine(SimLine):
         signed = not isinstance(self.model, BoardModel)
         for each in replies:
             self._said.append(each.data)
+            # What was doubled on its way is its own answer still, and may be put together.
+            if any(data == each.data * 2 for _, data in sent):
+                self._said.append(each.data)
             if each.unit is None:
                 signed = False
             else:

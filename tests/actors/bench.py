@@ -72,12 +72,19 @@ class Unit:
         heard: What it was told, in order, with its instants.
         state: What it was set to; power cycles forget it.
         refuses: Writes it answers with an error.
+        needs: What has to be set before a write, which it answers with an error till then.
     """
 
     serial: str
     heard: list[tuple[float, str]] = field(factory=list[tuple[float, str]])
     state: dict[str, str] = field(factory=dict[str, str])
     refuses: set[str] = field(factory=set[str])
+    needs: dict[str, str] = field(factory=dict[str, str])
+
+    def takes(self, setting: str) -> bool:
+        """Return whether it takes a write as it is now."""
+        name, _, value = self.needs.get(setting, "").partition(" ")
+        return setting not in self.refuses and (not name or self.state.get(name) == value)
 
     def words(self, *words: str) -> list[str]:
         """Return what it was told that begins with one of these words."""
@@ -130,7 +137,7 @@ class WitnessModel:
                 return f"ASK {tag} {self._answered}", float(seconds)
             case "ASK":
                 return f"ASK {rest} {self._answered}", self.reply_s
-            case "SET" if rest in unit.refuses:
+            case "SET" if not unit.takes(rest):
                 return f"ERR {rest} {self._answered}", self.reply_s
             case "SET":
                 name, _, value = rest.partition(" ")

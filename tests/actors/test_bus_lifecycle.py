@@ -294,6 +294,27 @@ async def test_settings_are_restored_save_hazardous_ones(autojump_clock: MockClo
         assert bench.of(InstrumentIdentified)[-1].mono_ns >= bench.of(SettingsRestored)[-1].mono_ns
 
 
+async def test_settings_that_are_refused_are_restored_after_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    """A range that is too small for its old value until another setting is back is no refusal."""
+    a = Witness("a")
+    model = WitnessModel()
+    async with running(model, a) as bench:
+        for text in ("v 5", "w 1", "range 10"):
+            await (await bench.bus.submit(a, a.write(text))).outcome()
+        model.units["A"].needs.update({"v 5": "w 1", "w 1": "range 10"})
+        bench.line.requests.clear()
+        bench.line.unplug()
+        await trio.sleep(1)
+        bench.line.reset()
+        bench.line.replug()
+        await bench.in_service()
+        assert model.units["A"].state == {"v": "5", "w": "1", "range": "10"}
+        assert bench.of(SettingsRestored)[-1].settings == ("range", "w", "v")
+        assert not bench.of(InstrumentQuarantined)
+
+
 async def test_a_setting_that_cannot_be_restored_keeps_it_out(autojump_clock: MockClock) -> None:
     """An instrument that refuses its old settings stays in quarantine, and is asked again."""
     a = Witness("a")

@@ -185,6 +185,27 @@ async def test_lost_change_of_unit_id(autojump_clock: MockClock) -> None:
         assert await mfc.setpoint.get() == 0.0
 
 
+async def test_change_of_unit_id_that_nobody_confirmed(autojump_clock: MockClock) -> None:
+    """A unit that took another letter and could not say so is found under it.
+
+    It was asked by its old letter for ever. Until it is found, nobody else is given either.
+    """
+    async with desk(FlowController) as bench:
+        mfc = bench.tree.get("dut", FlowController)
+        bench.line.lose(100)
+        with pytest.raises(CommandError) as lost:
+            await mfc.unit_id.set("K", confirm=True)
+        assert lost.value.may_have_executed
+        assert (mfc.unit or "A", bench.unit.letter) == ("A", "K")
+        with pytest.raises(ValueError, match="unit K"):
+            mfc.bus.attach(FlowMeter("other", mfc.bus, unit="K"))
+        bench.line.disarm()
+        await trio.sleep(60)
+        assert await mfc.setpoint.get() == 0.0
+        assert mfc.unit == "K"
+        assert list(mfc.bus.units()) == ["K"]
+
+
 async def test_wear_is_counted(autojump_clock: MockClock) -> None:
     """Writes to the device's memory are counted; more than ten a minute are warned of, once."""
     async with desk(FlowController) as bench:

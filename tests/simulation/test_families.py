@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
+from actors import CommandError, RefusedError
 from actors.instruments.alicat import AlicatLineModel, FlowController, FlowMeter
 from actors.instruments.scpi import PowerSupply, PowerSupplyModel, SourceMeasureUnit
 from actors.instruments.watlow import EzZoneModbus, EzZoneStandardBus
@@ -109,5 +110,34 @@ def test_device_on_a_board() -> None:
         await bench.get("psu6", PowerSupply).output.set(True, confirm=True)
         models = [bench.device(name, PowerSupplyModel) for name in ("psu5", "psu6")]
         assert [each.output_on for each in models] == [False, True]
+
+    assert simulate(0, main, bench=FAMILIES).violations == ()
+
+
+def test_a_doubled_reply_is_the_device_s_own() -> None:
+    """Put together with its copy, as a reply of several lines is, it was nobody's."""
+
+    async def main(bench: Bench) -> None:
+        bench.lines["gas"].duplicate(unit="Z")
+        await bench.get("oxygen", FlowMeter).unit_id.set("Z", confirm=True)
+
+    assert simulate(0, main, bench=FAMILIES).violations == ()
+
+
+def test_a_letter_that_nobody_confirmed_is_kept() -> None:
+    """Whoever may go by it is found; to two units of one letter nobody can talk."""
+
+    async def main(bench: Bench) -> None:
+        argon, oxygen = bench.get("argon", FlowMeter), bench.get("oxygen", FlowMeter)
+        assert await argon.mass_flow.get() is not None  # both are in service
+        assert await oxygen.mass_flow.get() is not None
+        for unit in "BZ":
+            bench.lines["gas"].lose(100, unit)
+        with pytest.raises(CommandError):
+            await oxygen.unit_id.set("Z", confirm=True)
+        with pytest.raises(RefusedError, match="oxygen is unit Z already"):
+            await argon.unit_id.set("Z", confirm=True)
+        bench.lines["gas"].disarm()
+        await Exercise(bench, 10.0).run()
 
     assert simulate(0, main, bench=FAMILIES).violations == ()

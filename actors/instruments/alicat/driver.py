@@ -27,7 +27,16 @@ from actors.instrument import Directive, Instrument
 from actors.member import Identity, Script
 from actors.parameter import Action, Assignment, Parameter, Reading, Setting
 from actors.validation import Limits
-from transports import GATEWAY, RS485, BusProfile, Exchange, Framing, Lines, SerialSettings
+from transports import (
+    GATEWAY,
+    RS485,
+    BusProfile,
+    Exchange,
+    Framing,
+    Lines,
+    ReplyTimeoutError,
+    SerialSettings,
+)
 
 from .frames import (
     SETPOINT_OF,
@@ -153,6 +162,8 @@ class Alicat(Instrument):
         self.gases: Mapping[str, Gas] = {}
         self.full_scale: Quantity | None = None
         self.firmware = ""
+        # The letters that it may go by since it was given them and nobody answered.
+        self._may_be: list[str] = []
         # Before the layout is known, nothing fits.
         self._pattern: re.Pattern[bytes] = re.compile(b"(?!)")
         # The last frame that fitted: it need not be taken apart twice.
@@ -196,7 +207,7 @@ class Alicat(Instrument):
         Then for the full scale of what a controller controls (`FPF`), and once for the
         gases of a flow device (`??G*`). Primer, "Device information".
         """
-        version = yield self._firmware_exchange()
+        version = yield from self._call()
         raw = yield self._table_exchange("M")
         self._raise_rejection(raw)
         rows = decode_maker_table(raw)
@@ -217,6 +228,31 @@ class Alicat(Instrument):
             self._raise_rejection(raw)
             self.gases = decode_gases(raw)
         return Identity(MAKER, model, serial, self.firmware)
+
+    def _call(self) -> Generator[Exchange, bytes, bytes]:
+        """Ask for the firmware by each letter that it may go by; go by the one that answers."""
+        *others, last = self.letter, *self._may_be
+        for letter in others:
+            try:
+                version = yield self._firmware_exchange(letter)
+            except ReplyTimeoutError:
+                continue
+            self._go_by(letter)
+            return version
+        version = yield self._firmware_exchange(last)
+        self._go_by(last)
+        return version
+
+    def _go_by(self, letter: str) -> None:
+        """Take note of the letter that it answers to."""
+        if self._may_be:
+            self._may_be.clear()
+            self.bus.keep_units(self.name, ())
+        if letter != self.letter:
+            self.unit = letter
+            self.bus.forget_settings(self.name)
+            if self.layout is not None:
+                self._learn(self.layout)
 
     def recognise(self) -> Script[Identity]:
         """Ask for the maker's table (`??M*`) alone. Primer, "Device information"."""
@@ -250,7 +286,7 @@ class Alicat(Instrument):
 
     def fence(self, owed: Sequence[Exchange]) -> Exchange | None:
         """Return `VE`, or a poll where a version is owed and nothing like a poll is."""
-        version = self._firmware_exchange()
+        version = self._firmware_exchange(self.letter)
         if all(each.request != version.request for each in owed):
             shape = firmware_shape(self.letter)
             return evolve(version, accepts=accepting(self.letter, shape, rejection=False))
@@ -269,7 +305,7 @@ class Alicat(Instrument):
             case FrameReading() | FrameSetting():
                 return self._frame_exchange()
             case Setting(header="@") | Reading(header="VE"):
-                return self._firmware_exchange()
+                return self._firmware_exchange(self.letter)
             case Parameter(header=header):
                 return self._ask(header, self._shape(header))
             case Action(header=header):
@@ -319,6 +355,9 @@ class Alicat(Instrument):
 
     def _greet(self, letter: str, decode: Callable[[bytes], None], raw: bytes) -> Plan[Any]:
         del raw
+        if letter not in (self.letter, *self._may_be):
+            self._may_be.append(letter)
+            self.bus.keep_units(self.name, self._may_be)
         # A data frame may come before the answer: captures do not say.
         accepts = accepting(letter, rb"%s +[ -~]+" % letter.encode())
         exchange = Exchange(command(letter, "VE"), letter, self.within_s, accepts, QUIET_S)
@@ -329,10 +368,7 @@ class Alicat(Instrument):
         shape = accepting(letter, firmware_shape(letter))
         if not shape(raw.rpartition(b"\n")[2]):
             raise ValueError(f"expected unit {letter} to answer, got {raw!r}")
-        self.unit = letter
-        self.bus.forget_settings(self.name)
-        if self.layout is not None:
-            self._learn(self.layout)
+        self._go_by(letter)
 
     def _check_written(self, setting: Setting[Any], value: Any, raw: bytes) -> None:
         held = decode_words(raw)
@@ -445,8 +481,10 @@ class Alicat(Instrument):
         found = self._found = self._pattern.fullmatch(raw)
         return found is not None or self._accepts(raw)
 
-    def _firmware_exchange(self) -> Exchange:
-        return self._ask("VE", firmware_shape(self.letter))
+    def _firmware_exchange(self, letter: str) -> Exchange:
+        unit = self.unit if letter == self.letter else letter
+        accepts = accepting(letter, firmware_shape(letter))
+        return Exchange(command(letter, "VE"), unit, self.within_s, accepts)
 
     def _table_exchange(self, letter: Any) -> Exchange:
         accepts = accepting(self.letter, table_shape(self.letter, letter))
