@@ -355,7 +355,8 @@ async def _visa_resources(backend: str, deadline_s: float) -> tuple[Sequence[str
         except TransportError as error:
             return (), error.reason
         return found, ""
-    return (), "the VISA library did not answer in time"
+    # pyvisa-py listens for a second to whoever answers in the network.
+    return (), "the VISA library did not answer in time; give it longer, as with --within 4"
 
 
 def _plans(tree: TreeSpec | None) -> Sequence[tuple[BusSpec, LinePlan]]:
