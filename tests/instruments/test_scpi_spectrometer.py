@@ -46,6 +46,18 @@ async def test_full_pixels_are_told(autojump_clock: MockClock) -> None:
         assert fault.kind is SATURATED
 
 
+async def test_a_failed_transfer_is_no_fault_of_the_instrument(autojump_clock: MockClock) -> None:
+    """What each of its queries left in the error queue is not told as a condition later."""
+    async with on_line(Spectrometer, SpectrometerModel()) as (spectrometer, bench):
+        with pytest.raises(CommandError, match="-230"):
+            await spectrometer.fetched()
+        for prefix in ("*CLS;:", ""):
+            plan = spectrometer.status_plan()
+            assert plan is not None
+            assert await spectrometer.ask_plan(plan) == []
+            assert bench.sent()[-1] == f"{prefix}STAT:QUES:COND?;:SYST:ERR?"
+
+
 async def test_the_dark_is_subtracted(autojump_clock: MockClock) -> None:
     """Without the dark there is an offset; with it the ground is zero, the lines stay."""
     async with on_line(Spectrometer, SpectrometerModel(lines=[LINE])) as (spectrometer, _):

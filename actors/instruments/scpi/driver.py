@@ -25,6 +25,7 @@ from actors.parameter import Action, Assignment, Operation, Parameter
 from transports import Exchange, Framing, Lines, SerialSettings
 
 from .frames import (
+    CLEAR,
     PREPARE,
     ErrorKind,
     ScpiError,
@@ -234,7 +235,10 @@ class ScpiInstrument(Instrument):
         # write: its error queue is asked for as well.
         headers = (_CONDITION, _ERRORS) if self.check_errors else (_CONDITION,)
         accepts = partial(fits, decode_condition)
-        exchange = Exchange(query(*headers), self.unit, self._within_s, accepts)
+        request = query(*headers)
+        if self.check_errors and self._leftovers:
+            request = f"{CLEAR};:".encode("ascii") + request
+        exchange = Exchange(request, self.unit, self._within_s, accepts)
         return Plan(name="status", exchange=exchange, decode=self._conditions)
 
     def _conditions(self, raw: bytes) -> Sequence[Fault]:
@@ -247,8 +251,10 @@ class ScpiInstrument(Instrument):
             for bit, kind in self.conditions.items()
             if held >> bit & 1
         ]
-        if error is not None and error.kind is not ErrorKind.NONE:
-            found.append(self._fault_of(error, raw))
+        if error is not None:
+            self._leftovers = error.kind is not ErrorKind.NONE
+            if self._leftovers:
+                found.append(self._fault_of(error, raw))
         return found
 
     @property
@@ -268,6 +274,9 @@ class ScpiInstrument(Instrument):
     def _write(self, directive: Directive[Any], header: str, value: Any) -> Exchange:
         how = self._acknowledged(directive)
         replies = self.replies(directive)
+        if how.by_status:
+            # It empties the queue itself, and nothing may do so while it goes on.
+            self._leftovers = False
         request = set_command(
             header,
             value,
