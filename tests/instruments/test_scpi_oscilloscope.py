@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import trio
@@ -177,11 +179,15 @@ async def test_averages_quieten_noise(autojump_clock: MockClock) -> None:
 
 
 async def test_a_channel_that_is_not_there(autojump_clock: MockClock) -> None:
-    """Nothing is sent for a fifth channel; a dark one has nothing."""
+    """Nothing is sent for a fifth channel, or for none; a dark one has nothing."""
     async with on_line(Oscilloscope, OscilloscopeModel()) as (scope, bench):
-        with pytest.raises(RefusedError, match="no channel 5"):
-            await scope.waveform(5)
+        wrong: list[Any] = [5, 0, "1", 1.0, None]
+        for channel in wrong:
+            with pytest.raises(RefusedError, match=f"no channel {channel!r} of 16 bits"):
+                await scope.waveform(channel)
         assert bench.sent() == []
+        numbered: Any = np.int64(1)
+        assert (await scope.waveform(numbered)).channel == 1
         with pytest.raises(CommandError, match="-230"):
             await scope.waveform(4)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any, ClassVar, Final, Literal
+from operator import index
+from typing import Any, ClassVar, Final, Literal, SupportsIndex
 
 import numpy as np
 from attrs import evolve, field, frozen
@@ -140,7 +141,7 @@ class Oscilloscope(TracingInstrument):
             RefusedError: There is no such channel, or it was not accepted.
             CommandError: It failed; with cause DEVICE, the channel holds nothing.
         """
-        if type(channel) is not int or not 1 <= channel <= self.channels or bits not in (8, 16):
+        if not 1 <= _whole(channel) <= self.channels or bits not in (8, 16):
             raise RefusedError(
                 f"there is no channel {channel!r} of {bits} bits; "
                 f"there are 1 to {self.channels}, of 8 or 16 bits",
@@ -177,6 +178,11 @@ class Oscilloscope(TracingInstrument):
             preamble.averages,
             clipped,
         )
+
+
+def _whole(channel: object) -> int:
+    """Return a whole number of any kind, NumPy's too; 0 for what is none."""
+    return index(channel) if isinstance(channel, SupportsIndex) else 0
 
 
 def decode_preamble(answer: bytes) -> Preamble:
