@@ -719,10 +719,12 @@ class Instrument(ABC):
     def safe_plans(self) -> Sequence[Plan[object]]:
         """Return what drives the instrument safe."""
         if self._safe is None:
-            self._safe = tuple(
-                self._plan(each, 1, confirm=True, whatever=True) for each in self.safe_state
-            )
+            self._safe = self.made_safe_plans()
         return self._safe
+
+    def made_safe_plans(self) -> tuple[Plan[object], ...]:
+        """Return what drives the instrument safe, as it is planned now."""
+        return tuple(self._plan(each, 1, confirm=True, whatever=True) for each in self.safe_state)
 
 
 # What a type checker tells is told here to who has none.

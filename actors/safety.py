@@ -92,9 +92,14 @@ class Safety:
             await self._exchanges.stop_left(member)
         refused: Exception | None = None
         sent: list[str] = []
-        for plan in member.device.safe_plans():
+        for place, plan in enumerate(member.device.safe_plans()):
             try:
-                await self._exchanges.insist(member, partial(self._exchanges.write, plan))
+                try:
+                    await self._exchanges.insist(member, partial(self._exchanges.write, plan))
+                except DeviceError:
+                    # It may have told of what came before: planned anew, it tells of this.
+                    again = member.device.safe_plans()[place]
+                    await self._exchanges.write(again)
             except (DeviceError, *MISFITS) as error:
                 refused = error  # it is there: the rest of the safe state is worth writing
             else:

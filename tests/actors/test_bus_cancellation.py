@@ -336,6 +336,23 @@ class Operating(Life):
         await trio.sleep(1)
 
 
+class Refusing(Life):
+    """The device refuses its safe state for a while."""
+
+    async def live(self) -> None:
+        """Live."""
+        await self.bench.in_service()
+        refuses = self.model.units["A"].refuses
+        refuses.add("out 0")
+        try:
+            self.bench.bus.trip("a", "the door is open")
+            await trio.sleep(1)
+        finally:
+            refuses.clear()
+        await trio.sleep(5)
+        self.bench.bus.rearm("a")
+
+
 class Noisy(Life):
     """So large a share of exchanges fails that the bus is left alone, and tried again."""
 
@@ -521,6 +538,7 @@ def test_every_await_of_the_bus_can_be_cancelled() -> None:
         LostInProbe,
         Steps,
         Operating,
+        Refusing,
         Noisy,
         ByHand,
         Crashing,

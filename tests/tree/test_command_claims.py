@@ -104,6 +104,17 @@ async def test_independent_buses(autojump_clock: MockClock) -> None:
         assert await asked(tree, 500, *names) / alone_s < 1.05
 
 
+async def test_somebody_elses_errors_keep_nobody_unsafe(autojump_clock: MockClock) -> None:
+    """Errors that others made at the device are not taken for a safe state that it refused."""
+    async with open_tree(sim=True) as tree:
+        psu = await tree.add("psu", PowerSupply, "sim://psu")
+        await psu.output.set(True, confirm=True)
+        for _ in range(3):
+            tree.lines["psu"].model.receive(b"NOSUCH 1\n", trio.current_time())
+        assert (await tree.trip("psu")).error is None
+        assert await psu.output.get() is False
+
+
 Wrong = Callable[[Tree, Any], Awaitable[object]]
 
 

@@ -257,6 +257,10 @@ class ScpiInstrument(Instrument):
                 found.append(self._fault_of(error, raw))
         return found
 
+    def safe_plans(self) -> Sequence[Plan[object]]:
+        """Return what drives the instrument safe, blamed for no other command's error."""
+        return self.made_safe_plans() if self._leftovers else super().safe_plans()
+
     @property
     def _within_s(self) -> float:
         return self.reply_within_s if self.timeout_s is None else self.timeout_s
