@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol, TypeGuard
 
 import trio
 
@@ -40,7 +40,7 @@ from .faults import (
     Fault,
 )
 from .intake import Intake
-from .member import Identity, Member, OnReconnect, Service
+from .member import Device, Identity, Member, OnReconnect, Service
 from .safety import Safety
 
 PROBE_CUT: Final = "the probe was cut short"
@@ -50,6 +50,19 @@ PROBE_SHARE: Final = 0.05
 """The largest share of line time spent on probing instruments that do not answer."""
 
 _SILENCE: Final = (TIMEOUT, FOREIGN_REPLY, FRAMING, DISCONNECTED)
+
+
+class KeepsErrors(Protocol):
+    """A device that keeps what went wrong until it is asked."""
+
+    def note_unanswered(self) -> None:
+        """Note that something was not answered."""
+        ...
+
+
+def _keeps_errors(device: Device) -> TypeGuard[KeepsErrors]:
+    """Return whether a device is one, without what asking the protocol costs each time."""
+    return hasattr(device, "note_unanswered")
 
 
 class Upkeep:
@@ -99,6 +112,8 @@ class Upkeep:
             if self.up or epochs[0] == self._intake.breaker.epoch:
                 await self.lose(fault.text)
         else:
+            if fault.kind is TIMEOUT and _keeps_errors(member.device):
+                member.device.note_unanswered()
             self._note_silence(member, fault, epochs)
             await self._judge_silence()
             if self._intake.breaker.miss(epochs[0], trio.current_time()):

@@ -12,9 +12,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors import Cause, RefusedError
+from actors import Cause, CommandError, RefusedError
 from actors.instruments.scpi import Multimeter, PowerSupply
-from benchtree import Setting, Tree, open_journal, open_tree
+from benchtree import Reading, Setting, Tree, open_journal, open_tree
 from recorder import read_entries
 
 QUERIES = 10_000
@@ -102,6 +102,28 @@ async def test_independent_buses(autojump_clock: MockClock) -> None:
         alone_s = await asked(tree, 500, names[0])
         assert alone_s >= 500 * 0.002
         assert await asked(tree, 500, *names) / alone_s < 1.05
+
+
+class Mistaken(PowerSupply):
+    """A supply with a reading that the device does not know."""
+
+    ripple = Reading("MEAS:RIPP", unit="V")
+
+
+async def test_an_unknown_question_blames_nobody_else(autojump_clock: MockClock) -> None:
+    """What the device keeps of a question it did not know fails no write and no safe state."""
+    async with open_tree(sim=True) as tree:
+        psu = await tree.add("psu", Mistaken, "sim://psu")
+        await psu.output.set(True, confirm=True)
+        for volts in (3.0, 4.0):
+            with trio.move_on_after(1.5), pytest.raises(CommandError):
+                await psu.ask(Mistaken.ripple)
+            await psu.voltage.set(volts)
+            assert await psu.voltage.get() == volts
+        with trio.move_on_after(1.5), pytest.raises(CommandError):
+            await psu.ask(Mistaken.ripple)
+        assert (await tree.trip("psu")).error is None
+        assert await psu.output.get() is False
 
 
 async def test_somebody_elses_errors_keep_nobody_unsafe(autojump_clock: MockClock) -> None:

@@ -257,6 +257,10 @@ class ScpiInstrument(Instrument):
                 found.append(self._fault_of(error, raw))
         return found
 
+    def note_unanswered(self) -> None:
+        """Note that something was not answered: the device may keep why for the next write."""
+        self._leftovers = self.check_errors
+
     def safe_plans(self) -> Sequence[Plan[object]]:
         """Return what drives the instrument safe, blamed for no other command's error."""
         return self.made_safe_plans() if self._leftovers else super().safe_plans()
