@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 from attrs import define, field
@@ -174,21 +174,20 @@ class Attempts:
         plan = command.plan
         if ticket.state.final:
             raise _NotSentError  # taken back while the line was got ready
+        if ticket.unwanted:
+            # Taken back while the line was got ready to try it again.
+            self._drop(member, ticket, Cause.WITHDRAWN, WITHDRAWN)
         if command.deadline_s <= trio.current_time():
-            self._intake.fail(ticket, Cause.EXPIRED, "its deadline passed before its turn")
-            raise _NotSentError
+            self._drop(member, ticket, Cause.EXPIRED, "its deadline passed before its turn")
         if command.priority is not EMERGENCY:
             objection = self._intake.objection(command.instrument, plan, command.lease)
             if objection is not None:
-                self._intake.fail(ticket, Cause.LEASE, objection[0], retry_after_s=objection[1])
-                raise _NotSentError
+                self._drop(member, ticket, Cause.LEASE, *objection)
             if member.tripped is not None and plan.writes:
-                self._intake.fail(ticket, Cause.TRIPPED, f"tripped by {member.tripped}")
-                raise _NotSentError
+                self._drop(member, ticket, Cause.TRIPPED, f"tripped by {member.tripped}")
             unmet = None if plan.unmet is None else plan.unmet()
             if unmet is not None:
-                self._intake.fail(ticket, Cause.DEPENDENCY, unmet)
-                raise _NotSentError
+                self._drop(member, ticket, Cause.DEPENDENCY, unmet)
             if self.alone and (self._inbox.next_emergency() or self._safety.next_unsafe()):
                 # It came while the line was got ready, and goes before what is not sent yet.
                 self._put_back(member, ticket)
@@ -210,6 +209,19 @@ class Attempts:
                     attempt=ticket.attempts,
                 )
             )
+
+    def _drop(
+        self,
+        member: Member,
+        ticket: Ticket[Any],
+        cause: Cause,
+        reason: str,
+        retry_after_s: float | None = None,
+    ) -> NoReturn:
+        """Fail a command that is not sent, or not again."""
+        self._leave(member, ticket)
+        self._intake.fail(ticket, cause, reason, fault=ticket.fault, retry_after_s=retry_after_s)
+        raise _NotSentError
 
     def _put_back(self, member: Member, ticket: Ticket[Any]) -> None:
         """Have a command that was taken out wait for its turn once more."""
@@ -296,7 +308,7 @@ class Attempts:
         policy = ONCE if command.once else (plan.retry or self._retry)
         ticket.failures += 1
         ticket.fault = fault
-        barred = member.tripped is not None and plan.writes
+        barred = ticket.unwanted or (member.tripped is not None and plan.writes)
         begun = ticket.state is CommandState.ACKNOWLEDGED
         again_s = None
         if not (barred or begun or self._transport.state is LineState.CLOSED):

@@ -258,6 +258,29 @@ async def test_withdrawn_while_it_waits(autojump_clock: MockClock) -> None:
         assert len(asked(bench_, "ASK x")) == 1
 
 
+@pytest.mark.parametrize(("after_s", "cause"), [(0.05, Cause.TRANSPORT), (1.12, Cause.WITHDRAWN)])
+async def test_withdrawn_on_the_line(
+    after_s: float, cause: Cause, autojump_clock: MockClock
+) -> None:
+    """Withdrawn amid an attempt, or while the line is got ready for one, it is not sent again."""
+    (a, _), made = bench("A", "B")
+    async with made as bench_:
+        model = bench_.line.model
+        assert isinstance(model, WitnessModel)
+        model.reply_s = 0.05  # so does the fence, which goes before the second attempt
+        bench_.line.lose(1, unit="A")
+        ticket = await bench_.bus.submit(a, a.write("v 5"))
+        await trio.sleep(after_s)
+        assert bench_.status("a").engaged is None
+        assert not ticket.withdraw()
+        outcome = await ticket.outcome()
+        assert (outcome.cause, outcome.may_have_executed) == (cause, True)
+        assert outcome.fault is not None
+        assert outcome.fault.kind is TIMEOUT
+        await trio.sleep(10.0)
+        assert len(asked(bench_, "SET v")) == 1
+
+
 async def test_tripped_while_it_waits(autojump_clock: MockClock) -> None:
     """A trip ends a write that waits to be tried again; a read goes on."""
     for write, cause in ((True, Cause.TRIPPED), (False, None)):

@@ -137,6 +137,21 @@ async def test_somebody_elses_errors_keep_nobody_unsafe(autojump_clock: MockCloc
         assert await psu.output.get() is False
 
 
+async def test_cancelled_on_the_line(autojump_clock: MockClock) -> None:
+    """What its caller was cancelled for is not written again seconds later."""
+    async with open_tree(sim=True) as tree:
+        psu = await tree.add("psu", PowerSupply, "sim://psu")
+        await psu.voltage.set(1.0)
+        tree.lines["psu"].lose(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(psu.voltage.set, 4.0)
+            await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+        await psu.current.get()
+        await trio.sleep(10.0)
+        assert sum(data.startswith(b"VOLT 4") for _, data in tree.lines["psu"].requests) == 1
+
+
 Wrong = Callable[[Tree, Any], Awaitable[object]]
 
 
