@@ -82,6 +82,16 @@ async def test_setpoint_that_is_not_taken(autojump_clock: MockClock) -> None:
         assert not refused.value.may_have_executed
 
 
+async def test_safe_whoever_sets_the_setpoint(autojump_clock: MockClock) -> None:
+    """Driven safe, a device takes no setpoint from its analogue input any more."""
+    async with desk(FlowController) as bench:
+        mfc = bench.tree.get("dut", FlowController)
+        await mfc.setpoint.set(100.0)
+        await mfc.setpoint_source.set("A", confirm=True)
+        await bench.tree.trip("dut")
+        assert (bench.unit.source, bench.unit.setpoint) == ("S", 0.0)
+
+
 async def test_wrong_gas_reads_wrong(autojump_clock: MockClock) -> None:
     """A laminar element set to another gas shows a flow in proportion to the viscosities."""
     async with desk(FlowMeter) as bench:

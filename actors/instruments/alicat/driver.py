@@ -595,7 +595,7 @@ class Controller(Alicat):
         "LSS", type=str, choices=("S", "A", "U"), hazardous=lambda source: source != "S"
     )
     """Who sets it: S the line, A the analogue input, U the front panel: `LSS`. With A or U the
-    device takes no setpoint from the line, and cannot be driven safe with one. Primer,
+    device takes no setpoint from the line; what drives it safe takes it back. Primer,
     "Setpoint source"."""
 
     loop_variable = Reading("LV", type=int)
@@ -615,6 +615,31 @@ class Controller(Alicat):
 
     exhaust = Action("E", hazardous=True)
     """Close the inlet and open the exhaust valve: `E`. Primer, "Valve control"."""
+
+    def made_safe_plans(self) -> tuple[Plan[object], ...]:
+        """Return what drives the device safe, whoever sets its setpoint until then."""
+        plans = zip(super().made_safe_plans(), self.safe_state, strict=True)
+        return tuple(
+            evolve(plan, then=partial(self._take_back, plan))
+            if isinstance(each, Assignment) and each.setting.name == "setpoint"
+            else plan
+            for plan, each in plans
+        )
+
+    def _take_back(self, plan: Plan[object], raw: bytes) -> Plan[object] | None:
+        """Return what makes the line the source of a setpoint that was not taken."""
+
+        def again(_: bytes) -> Plan[object]:
+            return plan
+
+        try:
+            plan.decode(raw)
+        except DeviceError:
+            source = self.encode(Controller.setpoint_source.to("S"))
+            return evolve(plan, exchange=source, then=again)
+        except ValueError:
+            pass
+        return None
 
     def limits_of(self, setting: Setting[T]) -> Limits[T]:
         """Return what values a setting takes: a setpoint no more than the full scale."""
