@@ -18,6 +18,7 @@ from actors import (
     BreakerPolicy,
     Bus,
     BusStatus,
+    Cause,
     ChildSpec,
     Events,
     Identity,
@@ -30,6 +31,7 @@ from actors import (
     Polls,
     Reads,
     Reconciler,
+    RefusedError,
     Restart,
     SafeOutcome,
     SafeStateFailed,
@@ -602,6 +604,11 @@ class Tree:
             except SystemExit as leaving:
                 # Leaving the program is not for one actor to decide: the others go on.
                 raise RuntimeError(f"it called sys.exit({leaving.code!r})") from leaving
+            except Exception as error:
+                if not (self._stopping and _is_refusal(error)):
+                    raise
+                # Started again, it would only be refused again, until it is stopped itself.
+                await trio.sleep_forever()
 
         return ChildSpec(spec.name, start, restart=spec.restart, stop_s=spec.stop_s)
 
@@ -721,6 +728,14 @@ class Tree:
         for bus in tuple(self._buses):
             self._buses.forget(bus)
         self._buses.release_claimed()
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Return whether an error says of one command or several that the tree is stopping."""
+    if isinstance(error, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = error
+        return all(map(_is_refusal, group.exceptions))
+    return isinstance(error, RefusedError) and error.cause is Cause.STOPPED
 
 
 def _bus_child(bus: Bus) -> ChildSpec:

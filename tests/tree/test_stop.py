@@ -19,6 +19,7 @@ from actors import (
     SafeStateOwed,
     SafeStateReached,
     SupervisionError,
+    SupervisorGaveUp,
 )
 from actors.instrument import Directive
 from actors.instruments.scpi import PowerSupply
@@ -282,3 +283,29 @@ async def test_required_bus_that_never_comes() -> None:
             async with open_tree(spec):
                 raise AssertionError("it was opened")
     assert scope.cancelled_caught
+
+
+async def test_refused_in_the_end(autojump_clock: MockClock) -> None:
+    """An actor of yours that is refused because the tree stops is not started again for it."""
+    seen = Witness()
+
+    async def ask(tree: Tree) -> None:
+        while True:
+            await tree.get("a", PowerSupply).voltage.get()
+            await trio.sleep(0.1)
+
+    async def clean_up(tree: Tree) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+
+    spec = evolve(
+        bench_of("a"),
+        actors=[ActorSpec(name="ask", start=ask), ActorSpec(name="last", start=clean_up)],
+    )
+    async with open_tree(spec, sim=True, observer=seen):
+        await trio.sleep(1)
+    assert seen.of(SupervisorGaveUp) == []
+    assert {each.error for each in seen.of(ChildEnded)} <= {None}
