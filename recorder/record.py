@@ -342,23 +342,21 @@ class _Recorder:
                 self._welcome()
                 if partition not in self._scopes:
                     return
-                # Held up past whole slots: they are closed by now, and this one is begun late.
+                # Whoever comes late begins the slot that is open now; earlier ones are missing.
                 slot = max(slot, schedule.slot_at(elapsed_ns))
                 if self._over.is_set():
                     return
-                if not book.may_begin:
-                    slot += 1
-                    continue
-                self._ledger.add_poll((elapsed_ns - schedule.target_ns(slot)) / 1e9)
-                connected = await self._poll(feed, slot)
-                if connected:
-                    backoff.reset()
-                elif isinstance(partition, SourcePartition):
-                    if not self._options.auto_reconnect:
-                        self._stop(f"{partition.name} was lost")
-                    else:
-                        await self._reconnect(partition, backoff)
-                slot = max(slot + 1, schedule.slot_to_begin(self._elapsed_ns()))
+                if book.may_begin:
+                    self._ledger.add_poll((elapsed_ns - schedule.target_ns(slot)) / 1e9)
+                    connected = await self._poll(feed, slot)
+                    if connected:
+                        backoff.reset()
+                    elif isinstance(partition, SourcePartition):
+                        if not self._options.auto_reconnect:
+                            self._stop(f"{partition.name} was lost")
+                        else:
+                            await self._reconnect(partition, backoff)
+                slot += 1
 
     async def _poll(self, feed: Feed, slot: int) -> bool:
         """Poll once, and return False where a plain source has lost its connection."""

@@ -47,16 +47,6 @@ class Schedule:
         # The last target that is not above: targets are rounded down, hence the + 1.
         return ((elapsed_ns + 1) * self._bottom - 1) // self._top
 
-    def slot_to_begin(self, elapsed_ns: int) -> int:
-        """Return the slot that whoever is free at `elapsed_ns` begins next, at once or in time.
-
-        The open one while less than half of it has passed: what is measured then is nearer to
-        its target than to the next.
-        """
-        slot = self.slot_at(elapsed_ns)
-        passed_ns = elapsed_ns - self.target_ns(slot)
-        return slot if 2 * passed_ns < self.target_ns(slot + 1) - self.target_ns(slot) else slot + 1
-
     def slots_in(self, duration_s: float) -> int:
         """Return how many slots a recording of `duration_s` has: one at least.
 

@@ -62,18 +62,6 @@ def test_a_slot_lasts_from_its_target_to_the_next(rate_hz: float, slot: int) -> 
     assert schedule.slot_at(target_ns - 1) == slot - 1
 
 
-@given(RATES, st.integers(min_value=0, max_value=10**10))
-def test_a_slot_is_begun_before_its_middle(rate_hz: float, slot: int) -> None:
-    """Whoever is free in the first half of a slot begins it, later the one after it."""
-    schedule = Schedule(rate_hz)
-    target_ns = schedule.target_ns(slot)
-    length_ns = schedule.target_ns(slot + 1) - target_ns
-    assert schedule.slot_to_begin(target_ns) == slot
-    assert schedule.slot_to_begin(target_ns + (length_ns - 1) // 2) == slot
-    assert schedule.slot_to_begin(target_ns + (length_ns + 1) // 2) == slot + 1
-    assert schedule.slot_to_begin(target_ns + length_ns - 1) == slot + 1
-
-
 @given(st.lists(st.floats(min_value=1e-6, max_value=1e4), min_size=1), st.floats(0, 1))
 def test_quantiles_are_known_to_one_percent(durations: list[float], share: float) -> None:
     """Every quantile of the sketch is within 1 % of the true one."""
