@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import is_
 from typing import Any, ClassVar, Protocol, overload
 
 import trio
@@ -87,6 +88,9 @@ class BusPoll:
         self._events = events
         self._wanted: dict[SampleKey, tuple[Readable, Parameter[Any]]] = {}
         self._keys: Sequence[SampleKey] = ()
+        # What was sent last, made of these plans.
+        self._groups: Collection[_Group] = ()
+        self._plans: Sequence[Plan[Any]] = ()
 
     def __repr__(self) -> str:
         """Return the bus and how many readings are taken."""
@@ -121,12 +125,12 @@ class BusPoll:
         if not 1 <= instance <= instrument.instances_of(declared):
             raise ValueError(f"there is no {key}")
         self._wanted[key] = instrument, declared
-        self._keys = tuple(self._wanted)
+        self._note_wanted()
 
     def remove(self, instrument: str) -> None:
         """Read nothing more from an instrument."""
         self._wanted = {key: each for key, each in self._wanted.items() if key.device != instrument}
-        self._keys = tuple(self._wanted)
+        self._note_wanted()
 
     @contextmanager
     def watch(
@@ -197,12 +201,24 @@ class BusPoll:
                 if not ticket.state.final:
                     ticket.withdraw()
 
+    def _note_wanted(self) -> None:
+        self._keys = tuple(self._wanted)
+        self._groups = self._plans = ()
+
     def _grouped(self) -> Iterable[_Group]:
         """Return what to send: readings that one exchange answers share it."""
+        # A driver may plan anew once it has identified its device; it hardly ever does.
+        plans = [
+            instrument.read_plan(declared, key.instance)
+            for key, (instrument, declared) in self._wanted.items()
+        ]
+        if len(plans) != len(self._plans) or not all(map(is_, plans, self._plans)):
+            self._groups, self._plans = self._group(plans), plans
+        return self._groups
+
+    def _group(self, plans: Sequence[Plan[Any]]) -> Collection[_Group]:
         groups: dict[int, _Group] = {}
-        for key, (instrument, declared) in self._wanted.items():
-            # A driver may plan anew once it has identified its device.
-            plan = instrument.read_plan(declared, key.instance)
+        for (key, (instrument, _)), plan in zip(self._wanted.items(), plans, strict=True):
             # What takes several steps shares none of them.
             same = id(plan.exchange) if plan.then is None else id(plan)
             group = groups.get(same)
@@ -264,7 +280,11 @@ def sample_of(instrument: Readable, key: SampleKey, outcome: Outcome[Value]) -> 
 
 
 class Polls(Sequence[BusPoll]):
-    """One poll per bus for some parameters; instruments may come and go."""
+    """One poll per bus for some parameters; instruments may come and go.
+
+    Attributes:
+        revision: How often a bus has joined or left.
+    """
 
     def __init__(
         self,
@@ -293,6 +313,7 @@ class Polls(Sequence[BusPoll]):
         self._names = None if names is None else frozenset(names)
         self._instances = tuple(instances)
         self._events = events
+        self.revision = 0
         self._polls: list[BusPoll] = []
         known = tuple(instruments)
         for instrument in known:
@@ -341,7 +362,10 @@ class Polls(Sequence[BusPoll]):
         """Read nothing more from an instrument, and drop a bus that has nothing left."""
         for poll in self._polls:
             poll.remove(instrument)
-        self._polls = [poll for poll in self._polls if poll.keys]
+        left = [poll for poll in self._polls if poll.keys]
+        if len(left) < len(self._polls):
+            self._polls = left
+            self.revision += 1
 
     def _means(self, instrument: Readable) -> bool:
         return self._names is None or instrument.name in self._names
@@ -351,6 +375,7 @@ class Polls(Sequence[BusPoll]):
         if poll is None:
             poll = BusPoll(bus, self._events)
             self._polls.append(poll)
+            self.revision += 1
         return poll
 
 

@@ -54,7 +54,15 @@ from .sinks import (
     SqliteSink,
     Synchronous,
 )
-from .source import Partition, Partitioned, PollSource, PollSourceAdapter, SourcePartition, Watched
+from .source import (
+    Partition,
+    Partitioned,
+    PollSource,
+    PollSourceAdapter,
+    Revised,
+    SourcePartition,
+    Watched,
+)
 from .summary import AcquisitionSummary, Counts
 from .wide import to_wide
 from .writing import write_arrow, write_csv, write_jsonl, write_parquet
@@ -100,6 +108,7 @@ __all__ = [
     "RecordingEnded",
     "RecordingStarted",
     "Retryable",
+    "Revised",
     "Run",
     "RunInfo",
     "RunState",

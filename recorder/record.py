@@ -35,7 +35,15 @@ from .events import (
 )
 from .schedule import Schedule
 from .slots import Feed, Poll, SlotBook
-from .source import Partition, Partitioned, PollSource, SourcePartition, Watched, partitions_of
+from .source import (
+    Partition,
+    Partitioned,
+    PollSource,
+    Revised,
+    SourcePartition,
+    Watched,
+    partitions_of,
+)
 from .summary import AcquisitionSummary, Ledger
 
 LEAD_S: Final = 0.01
@@ -237,7 +245,10 @@ class _Recorder:
         self._watched = -1
         self._quiet = trio.Event()
         self._tasks: trio.Nursery | None = None
+        # The partitions as they were when they were looked at last.
         self._known: Sequence[Partition] = ()
+        self._revised = partitions if isinstance(partitions, Revised) else None
+        self._revision: int | None = None
         self._scopes: dict[Partition, tuple[Feed, trio.CancelScope]] = {}
         self.recording = Recording(
             BatchStream(buffer.take, buffer.take_nowait, book.collect),
@@ -301,10 +312,7 @@ class _Recorder:
     def _welcome(self) -> None:
         """Begin with partitions that have come, and end with those that have gone."""
         nursery = self._tasks
-        known = self._known
-        if nursery is None or (
-            len(known) == len(self._partitions) and all(map(is_, known, self._partitions))
-        ):
+        if nursery is None or not self._changed():
             return
         self._known = tuple(self._partitions)
         begun = self._book.open_slot > 0
@@ -322,6 +330,16 @@ class _Recorder:
                 nursery.start_soon(self._keep_polling, feed, scope)
                 if begun and feed.keys:
                     self._publish(SeriesAdded(source=partition.name, series=_series(feed.keys)))
+
+    def _changed(self) -> bool:
+        """Return whether partitions may have come or gone since they were looked at last."""
+        revised = self._revised
+        if revised is None:
+            known = self._known
+            return len(known) != len(self._partitions) or not all(map(is_, known, self._partitions))
+        # Asked for each poll: a look at every bus for every bus would cost more than the polls.
+        earlier, self._revision = self._revision, revised.revision
+        return earlier != self._revision
 
     async def _keep_polling(self, feed: Feed, scope: trio.CancelScope) -> None:
         schedule = self._schedule

@@ -31,6 +31,7 @@ class Feed:
         begun: The last slot whose poll was begun; -1 before the first.
         settled: The last slot whose poll has ended.
         joined: The first slot that it owes.
+        left: Whether it owes no more.
         lost: Whether its connection is lost.
     """
 
@@ -41,6 +42,7 @@ class Feed:
         self.begun = joined - 1
         self.settled = joined - 1
         self.joined: Final = joined
+        self.left = False
         self.lost = False
 
 
@@ -109,6 +111,7 @@ class SlotBook:
     def leave(self, feed: Feed) -> None:
         """Remove a feed; what it has not begun it does not owe."""
         self.feeds.remove(feed)
+        feed.left = True
         if feed.settled == self.open_slot:
             self._settled -= 1
         self._close_if_settled()
@@ -146,7 +149,7 @@ class SlotBook:
         self._ledger.add_missing(poll.owed)
         feed = poll.feed
         feed.settled = poll.slot
-        if poll.slot == self.open_slot and feed in self.feeds:
+        if poll.slot == self.open_slot and not feed.left:
             self._settled += 1
             self._close_if_settled()
 

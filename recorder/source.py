@@ -84,6 +84,16 @@ class Partitioned(Protocol):
         ...
 
 
+@runtime_checkable
+class Revised(Protocol):
+    """A changing sequence of partitions that says so: nobody has to look at each of them."""
+
+    @property
+    def revision(self) -> int:
+        """A number that is another one whenever a partition has joined or left since."""
+        ...
+
+
 class SourcePartition:
     """One partition made of a plain source.
 
