@@ -276,6 +276,7 @@ class Bus:
     def rearm(self, name: str) -> None:
         """Let a tripped instrument take commands again, or one kept after a reconnect.
 
+        Settings that kept it out because it would not take them back are given up.
         What it is a part of is rearmed as a whole; see `Device.group`.
 
         Raises:

@@ -142,6 +142,9 @@ class Plan(Generic[T_co]):
         setting: The setting it establishes, if it does.
         brings: Writes whose settings an operation brings along: once it has begun, the device
             holds them as if they had been written.
+        moves: Given what was intended before, which other settings the device changes with
+            this one: a write for what each is then, None where that cannot be known. None
+            where it changes none.
         readback: How to find out whether the device holds it; None where that is not known.
         then: Given a reply, the step that has to follow it before the command is done;
             None where that reply is the one to decode. Raises nothing: what is wrong with
@@ -161,6 +164,7 @@ class Plan(Generic[T_co]):
     idempotent: bool = True
     setting: str | None = None
     brings: Sequence[Plan[object]] = ()
+    moves: Callable[[Mapping[str, Plan[object]]], Mapping[str, Plan[object] | None]] | None = None
     readback: Readback | None = None
     then: Callable[[bytes], Plan[T_co] | None] | None = None
     overlap: Overlap[T_co] | None = None

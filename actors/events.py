@@ -151,7 +151,8 @@ class SettingsRestored(Event):
 
     Attributes:
         settings: Which.
-        left_out: Which were not, because they can do harm.
+        left_out: Which were not, because they can do harm or somebody rearmed the instrument
+            after it had refused them.
         sent: What was sent for each of `settings`, in letters.
     """
 
@@ -159,6 +160,22 @@ class SettingsRestored(Event):
     settings: tuple[str, ...]
     left_out: tuple[str, ...]
     sent: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class SettingsRefused(Event):
+    """After a reconnection, an instrument would not take what it held before; it stays out.
+
+    Rearming it lets it in without them.
+
+    Attributes:
+        settings: Which it refused, and what they were to be.
+        reason: What it said.
+    """
+
+    instrument: str
+    settings: tuple[str, ...]
+    reason: str
 
 
 @frozen(kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, overload
 
@@ -259,6 +260,18 @@ class Instrument(ABC):
         """
         del directive, instance
         return None
+
+    def moved(
+        self, assignment: Assignment[Any], held: Mapping[str, Any]
+    ) -> Sequence[Assignment[Any]]:
+        """Return what else is another value once the device has taken an assignment.
+
+        `held` is what its settings were before, as far as they were set. A value of None says
+        that it cannot be known; such a setting is not restored. By default nothing moves. A
+        driver whose devices change a setting with another overrides it.
+        """
+        del assignment, held
+        return ()
 
     def status_plan(self) -> Plan[Sequence[Fault]] | None:
         """Return what reads the faults that the device has found by itself; None if nothing.
@@ -543,6 +556,7 @@ class Instrument(ABC):
                     hazardous=limits.is_hazardous(value),
                     idempotent=setting.idempotent,
                     setting=target,
+                    moves=self._moves(directive),
                     readback=Readback(
                         read=partial(self.read_plan, setting, instance),
                         wanted=value,
@@ -577,6 +591,29 @@ class Instrument(ABC):
                     retry=directive.retry,
                     unmet=self._still_unmet(requires),
                 )
+
+    def _moves(
+        self, assignment: Assignment[Any]
+    ) -> Callable[[Mapping[str, Plan[object]]], Mapping[str, Plan[object] | None]] | None:
+        """Return what tells which intended settings an assignment moves; None where none."""
+        return partial(self._moved, assignment) if self.moved(assignment, {}) else None
+
+    def _moved(
+        self, assignment: Assignment[Any], intended: Mapping[str, Plan[object]]
+    ) -> Mapping[str, Plan[object] | None]:
+        held = {
+            name: plan.readback.wanted
+            for name, plan in intended.items()
+            if plan.readback is not None
+        }
+        moved: dict[str, Plan[object] | None] = {}
+        for each in self.moved(assignment, held):
+            name = with_instance(each.setting.name, each.instance)
+            moved[name] = None
+            if each.value is not None:
+                with suppress(RefusedError):  # what the driver would refuse is not restored
+                    moved[name] = self._plan(each, 1, confirm=True, whatever=True)
+        return moved
 
     def _written(
         self, directive: Assignment[Any] | Action, command: str, instance: int = 1

@@ -207,6 +207,8 @@ class Member:
         may_be: Units that it may go by beside its own: it was told to, and said nothing.
         doubts: Settings whose last write may have been carried out or not, and that write.
         unrestored: Whether it was away, and its settings were not written again since.
+        refused: Intended settings that it would not take back, for which it is kept out.
+        waived: Those that it is let in without: somebody rearmed it after it was told.
         touched: Whether it may have left its safe state since it was last driven there.
         safe_reason: Why it must be driven safe, while that is still owed.
         safe_tries: How often that was tried since it was owed.
@@ -235,6 +237,8 @@ class Member:
     may_be: tuple[str, ...] = ()
     doubts: dict[str, Plan[object]] = field(factory=dict[str, Plan[object]])
     unrestored: bool = False
+    refused: dict[str, Plan[object]] = field(factory=dict[str, Plan[object]])
+    waived: dict[str, Plan[object]] = field(factory=dict[str, Plan[object]])
     touched: bool = True
     safe_reason: str | None = None
     safe_tries: int = 0
@@ -260,10 +264,37 @@ class Member:
 
     def intend(self, plan: Plan[object]) -> None:
         """Note that the device was told to hold a setting."""
-        if plan.setting is not None:
-            self.doubts.pop(plan.setting, None)
-            self.intended.pop(plan.setting, None)
-            self.intended[plan.setting] = plan
+        if plan.setting is None:
+            return
+        moves = plan.moves
+        moved = None if moves is None else moves(self.intended)
+        self._hold(plan.setting, plan)
+        if moved is None:
+            return
+        # After what moved them: on the way back it moves them once more.
+        for name, held in moved.items():
+            if name in self.intended or name in self.doubts:
+                self._hold(name, held)
+
+    def waive(self) -> None:
+        """Go on without the settings that it would not take back."""
+        self.waived.update(self.refused)
+        self.refused.clear()
+
+    def settle(self) -> None:
+        """Note that its settings were written again, but for those that were waived."""
+        for name, plan in self.waived.items():
+            if self.intended.get(name) is plan:
+                del self.intended[name]
+        self.waived.clear()
+        self.refused.clear()
+        self.unrestored = False
+
+    def _hold(self, name: str, plan: Plan[object] | None) -> None:
+        self.doubts.pop(name, None)
+        self.intended.pop(name, None)
+        if plan is not None:
+            self.intended[name] = plan
 
 
 @frozen(kw_only=True)

@@ -96,7 +96,10 @@ class Trips:
 
     def _rearm(self, member: Member) -> None:
         if member.tripped is not None:
+            # What it would not take back is tried once more before it is given up.
             self._end_trip(member)
+        else:
+            member.waive()
         if member.answered and (not member.confirmed or member.unrestored):
             self._dispatch.upkeep.readmit(member)
             self._intake.inbox.ring()

@@ -27,6 +27,7 @@ from .events import (
     IdentityMismatch,
     InstrumentIdentified,
     InstrumentQuarantined,
+    SettingsRefused,
     SettingsRestored,
 )
 from .exchanges import Exchanges, fault_of
@@ -400,13 +401,16 @@ class Upkeep:
 
         What is refused is tried again after the others: on the way from one state to
         another a device may refuse what it takes in both.
+
+        Raises:
+            DeviceError: It takes none of what is left; rearming it goes on without that.
         """
         restored: list[str] = []
         sent: list[str] = []
         left_out: list[str] = []
         waiting: list[tuple[str, Plan[object]]] = []
         for name, plan in member.intended.items():
-            if plan.hazardous:
+            if plan.hazardous or member.waived.get(name) is plan:
                 left_out.append(name)
             else:
                 waiting.append((name, plan))
@@ -415,16 +419,15 @@ class Upkeep:
             for name, plan in waiting:
                 try:
                     await self._exchanges.write(plan)
-                except DeviceError:
+                except DeviceError as error:
                     refused.append((name, plan))
                     if len(refused) == len(waiting):
-                        raise
+                        raise self._kept_out(member, dict(refused), error.fault) from error
                     continue
                 restored.append(name)
                 sent.append(plan.spelled)
                 member.doubts.pop(name, None)
             waiting = refused
-        member.unrestored = False
         if member.intended:
             self._events.publish(
                 SettingsRestored(
@@ -434,6 +437,20 @@ class Upkeep:
                     sent=tuple(sent),
                 )
             )
+        member.settle()
+
+    def _kept_out(
+        self, member: Member, refused: dict[str, Plan[object]], fault: Fault
+    ) -> DeviceError:
+        """Return what keeps an instrument out that refuses what it held; tell it once."""
+        settings = tuple(_told(name, plan) for name, plan in refused.items())
+        if refused != member.refused:
+            member.refused = refused
+            self._events.publish(
+                SettingsRefused(instrument=member.name, settings=settings, reason=str(fault))
+            )
+        text = f"it does not take {', '.join(settings)} back: {fault.text}; rearm to go on without"
+        return DeviceError(Fault(fault.kind, text, fault.raw))
 
     async def drive_safe(self, member: Member) -> None:
         """Drive an instrument safe now, identifying it first if need be."""
@@ -458,3 +475,8 @@ class Upkeep:
     async def _identify(self, member: Member) -> Identity:
         run = self._exchanges.run_script
         return await self._exchanges.insist(member, lambda: run(member.device.identify()))
+
+
+def _told(name: str, plan: Plan[object]) -> str:
+    """Return a setting and what it was to be."""
+    return name if plan.readback is None else f"{name} = {plan.readback.wanted!r}"

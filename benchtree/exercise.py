@@ -314,8 +314,9 @@ class Exercise:
         kept_away = self._kept_away()
         for bus in self.bench.tree.status():
             for each in bus.instruments:
+                waits = each.name in kept_away or self.bench.invariants.is_refusing(each.name)
                 if (
-                    each.name in kept_away
+                    waits
                     and each.service is Service.QUARANTINED
                     and (tripped or each.tripped is None)
                 ):

@@ -49,6 +49,8 @@ from actors import (
     SafeStateFailed,
     SafeStateReached,
     Setting,
+    SettingsRefused,
+    SettingsRestored,
     SupervisorGaveUp,
     first_seal,
 )
@@ -278,6 +280,8 @@ class Invariants:
         self._lost: set[int] = set()
         # What has to be tripped as soon as time moves on, and for which lost lease.
         self._to_trip: dict[str, int] = {}
+        # Who does not take back what it held, and waits for somebody to rearm it without.
+        self._refusing: set[str] = set()
         # What takes each kind of event; the others say nothing that is checked.
         self._takes: Mapping[type[Event], Callable[[Any, float], None]] = {
             CommandMoved: self._command,
@@ -293,6 +297,8 @@ class Invariants:
             SafeStateDue: self._due,
             SafeStateReached: self._safe,
             SafeStateFailed: self._not_safe,
+            SettingsRefused: self._refuses,
+            SettingsRestored: self._restored,
             LeaseGranted: self._granted,
             LeaseReleased: self._free,
             LeaseExpired: self._lose,
@@ -387,6 +393,10 @@ class Invariants:
         """Return whether somebody was told that an instrument could not be driven safe."""
         place = self._places.get(instrument)
         return place is not None and place.named
+
+    def is_refusing(self, instrument: str) -> bool:
+        """Return whether an instrument said that it does not take its settings back."""
+        return instrument in self._refusing
 
     def is_tripped(self, instrument: str) -> bool:
         """Return whether an instrument was tripped and has not been rearmed since."""
@@ -781,6 +791,14 @@ class Invariants:
     def _not_safe(self, event: SafeStateFailed, at_s: float) -> None:
         del at_s
         self.note_named(event.instrument)
+
+    def _refuses(self, event: SettingsRefused, at_s: float) -> None:
+        del at_s
+        self._refusing.add(event.instrument)
+
+    def _restored(self, event: SettingsRestored, at_s: float) -> None:
+        del at_s
+        self._refusing.discard(event.instrument)
 
     def _hazard(self, name: str, place: _Place, asked: bytes, at_s: float) -> None:
         lives = [self._alive.get(seq) for seq in self._in_flight[place.bus]]

@@ -39,6 +39,7 @@ from actors import (
     ReadFailed,
     SafeStateFailed,
     SafeStateOwed,
+    SettingsRefused,
     SettingsRestored,
     StateDrifted,
     StateUnchecked,
@@ -251,6 +252,7 @@ def _level(event: Event) -> int:
             | SupervisorGaveUp()
             | IdentityMismatch()
             | SafeStateFailed()
+            | SettingsRefused()
         ):
             return logging.ERROR
         case _:

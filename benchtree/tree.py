@@ -343,7 +343,9 @@ class Tree:
         return (await self[name].bus.make_safe([name], reason))[0]
 
     def rearm(self, name: str) -> None:
-        """Let a tripped instrument take commands again.
+        """Let a tripped instrument take commands again, or one kept out after a reconnect.
+
+        Settings that it would not take back are given up; see `SettingsRefused`.
 
         Raises:
             KeyError: There is none of that name.

@@ -53,6 +53,7 @@ from actors import (
     SafeStateFailed,
     SafeStateOwed,
     SafeStateReached,
+    SettingsRefused,
     SettingsRestored,
     StateDrifted,
     StateUnchecked,
@@ -112,6 +113,10 @@ _WORDS: Final[Mapping[type[Event], tuple[str, Callable[[Any], str]]]] = {
         lambda each: _with_sent(
             f"{_listed(each.settings)}; left out: {_listed(each.left_out)}", each.sent
         ),
+    ),
+    SettingsRefused: (
+        "settings refused",
+        lambda each: f"{_listed(each.settings)}: {each.reason}",
     ),
     OperationStopped: ("stopped", lambda each: f"sent: {each.sent}"),
     BreakerChanged: ("breaker", lambda each: f"{each.state.name.lower()}: {each.reason}"),

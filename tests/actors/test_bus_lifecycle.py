@@ -27,6 +27,7 @@ from actors import (
     Priority,
     RefusedError,
     Service,
+    SettingsRefused,
     SettingsRestored,
 )
 from actors.upkeep import PROBE_SHARE
@@ -332,6 +333,58 @@ async def test_a_setting_that_cannot_be_restored_keeps_it_out(autojump_clock: Mo
         model.units["A"].refuses.clear()
         await bench.in_service()
         assert model.units["A"].state == {"v": "5"}
+
+
+async def test_rearming_lets_it_in_without_what_it_refuses(autojump_clock: MockClock) -> None:
+    """What keeps an instrument out is named once, and given up when somebody rearms it.
+
+    It was asked the same for ever, and nothing but a restart of the tree let it in.
+    """
+    a = Witness("a")
+    model = WitnessModel()
+    async with running(model, a) as bench:
+        for text in ("v 5", "w 1", "i 2"):
+            await (await bench.bus.submit(a, a.write(text))).outcome()
+        model.units["A"].refuses.update({"v 5", "i 2"})
+        bench.line.unplug()
+        await trio.sleep(1)
+        bench.line.reset()
+        bench.line.replug()
+        await trio.sleep(600)
+        (told,) = bench.of(SettingsRefused)
+        assert told.settings == ("v", "i")
+        assert "it said no" in told.reason
+        assert "does not take v, i back" in bench.status().reason
+        bench.bus.rearm("a")
+        await bench.in_service()
+        assert model.units["A"].state == {"w": "1"}
+        restored = bench.of(SettingsRestored)[-1]
+        assert (restored.settings, restored.left_out) == (("w",), ("v", "i"))
+        assert list(bench.bus.intended("a")) == ["w"]
+        await (await bench.bus.submit(a, a.write("v 6"))).outcome()
+        assert list(bench.bus.intended("a")) == ["w", "v"]
+
+
+async def test_rearming_after_a_trip_tries_what_was_refused_once_more(
+    autojump_clock: MockClock,
+) -> None:
+    """Who rearms a trip gives no setting up: that is for who was told that it is refused."""
+    a = Witness("a")
+    model = WitnessModel()
+    async with running(model, a) as bench:
+        await (await bench.bus.submit(a, a.write("v 5"))).outcome()
+        model.units["A"].refuses.add("v 5")
+        bench.line.unplug()
+        await trio.sleep(1)
+        bench.line.replug()
+        await bench.until(lambda: bool(bench.of(SettingsRefused)))
+        await bench.bus.make_safe(["a"], "somebody")
+        bench.bus.rearm("a")
+        await trio.sleep(60)
+        assert bench.status().service is Service.QUARANTINED
+        model.units["A"].refuses.clear()
+        await bench.in_service()
+        assert model.units["A"].state["v"] == "5"
 
 
 async def test_quarantined_on_reconnect_waits_for_rearm(autojump_clock: MockClock) -> None:

@@ -26,6 +26,7 @@ from actors import (
     InstrumentIdentified,
     ReadFailed,
     SafeStateFailed,
+    SettingsRefused,
     SettingsRestored,
 )
 from benchtree.logs import QUIET_S, EventLog, open_logbook
@@ -76,6 +77,7 @@ def written(change: Cause | None) -> Event:
         (lambda: IdentityMismatch(instrument="a", expected="b", found="c"), "error"),
         (lambda: SettingsRestored(instrument="a", settings=("b",), left_out=()), "info"),
         (lambda: SettingsRestored(instrument="a", settings=(), left_out=("b",)), "warning"),
+        (lambda: SettingsRefused(instrument="a", settings=("b = 1",), reason="c"), "error"),
         (lambda: SafeStateFailed(instrument="a", reason="b", error="c"), "error"),
     ],
 )

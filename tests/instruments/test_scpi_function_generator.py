@@ -78,7 +78,35 @@ async def test_what_the_load_cannot_get_is_refused(autojump_clock: MockClock) ->
         assert failed.value.cause is Cause.DEVICE
         assert not failed.value.may_have_executed
         await generator.load.set(HIGH_IMPEDANCE)
+        assert await generator.amplitude.get() == 20.0
+        await generator.amplitude.set(19.8)
         await generator.offset.set(0.1)
+
+
+async def test_another_load_moves_what_is_restored(autojump_clock: MockClock) -> None:
+    """The numbers follow the load, in the device and in what is kept; a first one forgets them."""
+    async with on_line(FunctionGenerator, FunctionGeneratorModel()) as (generator, bench):
+
+        def kept() -> dict[str, object]:
+            return {
+                name: plan.readback.wanted
+                for name, plan in bench.bus.intended("psu").items()
+                if plan.readback is not None
+            }
+
+        await generator.amplitude.set(1.0)
+        await generator.load.set(50.0)
+        assert kept() == {"load": 50.0}
+        await generator.amplitude.set(4.0)
+        await generator.offset.set(-1.0)
+        await generator.load.set(HIGH_IMPEDANCE)
+        assert kept() == {"load": HIGH_IMPEDANCE, "amplitude": 8.0, "offset": -2.0}
+        assert await generator.amplitude.get() == 8.0
+        assert await generator.offset.get() == -2.0
+        # Less than its driver knows of is not kept.
+        await generator.amplitude.set(1e-3)
+        await generator.load.set(1.0)
+        assert list(kept()) == ["load", "offset"]
 
 
 async def test_output_needs_a_load_and_confirmation(autojump_clock: MockClock) -> None:

@@ -118,6 +118,51 @@ async def test_a_probe_widens_what_a_channel_takes(autojump_clock: MockClock) ->
         assert np.ptp((await scope.waveform()).volts) == pytest.approx(300.0, rel=0.01)
 
 
+async def test_another_probe_moves_what_is_restored(autojump_clock: MockClock) -> None:
+    """Volts that were set follow the probe of their channel, in the device and in what is kept."""
+    model = OscilloscopeModel()
+    async with on_line(Oscilloscope, model) as (scope, bench):
+        await scope.trigger_source.set("CHAN2")
+        await scope.scale.set(0.5, instance=1)
+        await scope.probe.set(100.0, instance=2)
+        await scope.scale.set(500.0, instance=2)
+        await scope.offset.set(-300.0, instance=2)
+        await scope.trigger_level.set(200.0)
+        await scope.probe.set(10.0, instance=2)
+        kept = {
+            name: plan.readback.wanted
+            for name, plan in bench.bus.intended("psu").items()
+            if plan.readback is not None
+        }
+        assert kept == {
+            "trigger_source": "CHAN2",
+            "scale": 0.5,
+            "probe[2]": 10.0,
+            "scale[2]": 50.0,
+            "offset[2]": -30.0,
+            "trigger_level": 20.0,
+        }
+        bench.line.unplug()
+        model.reset(trio.current_time())
+        await trio.sleep(1.0)
+        bench.line.replug()
+        await bench.in_service()
+        assert [await scope.scale.get(instance=each) for each in (1, 2)] == [0.5, 50.0]
+        assert await scope.offset.get(instance=2) == -30.0
+        assert await scope.trigger_level.get() == 20.0
+
+
+async def test_a_first_probe_forgets_what_nobody_knows(autojump_clock: MockClock) -> None:
+    """What a channel divided by before is not known: volts set then are not restored."""
+    async with on_line(Oscilloscope, OscilloscopeModel()) as (scope, bench):
+        await scope.scale.set(0.5)
+        await scope.scale.set(0.5, instance=3)
+        await scope.trigger_level.set(0.2)
+        await scope.probe.set(10.0)
+        assert list(bench.bus.intended("psu")) == ["scale[3]", "probe"]
+        assert await scope.scale.get() == 5.0
+
+
 async def test_single_waits_for_its_trigger(autojump_clock: MockClock) -> None:
     """No edge, no end: progress says that it waits; forced or aborted it ends."""
     model = OscilloscopeModel(inputs=[Signal(shape=Shape.DC, offset_v=0.5)])

@@ -10,10 +10,23 @@ from contextlib import suppress
 import pytest
 import trio
 
-from actors import CommandError, Event, LaneTripped, LeaseLostError
-from actors.instruments.scpi import PowerSupply
+from actors import (
+    CommandError,
+    Event,
+    Instrument,
+    LaneTripped,
+    LeaseLostError,
+    Service,
+    SettingsRefused,
+)
+from actors.instruments.scpi import (
+    FunctionGenerator,
+    Oscilloscope,
+    PowerSupply,
+)
 from benchtree.faultplan import FaultKind, FaultPlan, PlannedFault
 from benchtree.simulate import Bench, simulate
+from benchtree.spec import BusSpec, InstrumentSpec, TreeSpec
 from recorder import ReadsFailed, record
 from tools import ROOT
 from transports import RS485
@@ -152,3 +165,81 @@ def test_lost_lease_is_settled_in_an_order_that_repeats() -> None:
             text=True,
         ).stdout.strip()
         assert printed == trace_hash
+
+
+def alone(name: str, driver: type[Instrument]) -> TreeSpec:
+    """Return a bench of one instrument on a socket."""
+    return TreeSpec(
+        buses=[BusSpec(name="lan", address="tcp://192.0.2.20:5025")],
+        instruments=[InstrumentSpec(name=name, bus="lan", driver=driver)],
+    )
+
+
+def test_volts_that_another_probe_has_moved_are_restored_as_they_are() -> None:
+    """A scale that was legal with a channel's earlier probe does not keep a scope out for ever.
+
+    The volts that were set before another probe stayed what was to be restored, though the
+    device had made others of them: it refused the old ones (-222) at every probe of its breaker.
+    """
+    plan = FaultPlan(
+        (
+            PlannedFault(at_s=5.0, kind=FaultKind.RESET, target="lan"),
+            PlannedFault(at_s=5.1, kind=FaultKind.UNPLUG, target="lan", for_s=2.0),
+        )
+    )
+
+    async def main(bench: Bench) -> None:
+        scope = bench.get("scope", Oscilloscope)
+        await scope.probe.set(490.685)
+        await scope.scale.set(1455.71)
+        await scope.probe.set(110.486)
+        held = await scope.scale.get()
+        await trio.sleep(60.0)
+        assert await scope.scale.get() == pytest.approx(held)
+        assert await scope.probe.get() == 110.486
+
+    spec = alone("scope", Oscilloscope)
+    assert not simulate(0, main, bench=spec, faults=plan).violations
+
+
+def test_settings_that_never_held_together_are_named_and_given_up() -> None:
+    """Rearming lets in a generator that refuses to hold at once what it held one by one.
+
+    It lost its settings unnoticed, and took an amplitude that it would have refused beside its
+    offset: both could never be restored (-221), nobody was told which, and nothing let it in.
+    """
+    plan = FaultPlan(
+        (
+            PlannedFault(at_s=2.0, kind=FaultKind.RESET, target="lan"),
+            PlannedFault(at_s=5.0, kind=FaultKind.UNPLUG, target="lan", for_s=2.0),
+        )
+    )
+    refused: list[SettingsRefused] = []
+    observe = Bench.observe
+
+    def note(bench: Bench, event: Event) -> None:
+        if isinstance(event, SettingsRefused):
+            refused.append(event)
+        observe(bench, event)
+
+    async def main(bench: Bench) -> None:
+        generator = bench.get("generator", FunctionGenerator)
+        await generator.load.set(74.024)
+        await generator.offset.set(-2.639)
+        await trio.sleep(3.0)
+        await generator.amplitude.set(8.552)
+        await trio.sleep(300.0)
+        (bus,) = bench.tree.status()
+        assert bus.instruments[0].service is Service.QUARANTINED
+        assert "offset = -2.639" in bus.instruments[0].reason
+        bench.tree.rearm("generator")
+        await trio.sleep(5.0)
+        assert await generator.load.get() == 74.024
+        assert await generator.amplitude.get() == 8.552
+        await generator.offset.set(1.0)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Bench, "observe", note)
+        spec = alone("generator", FunctionGenerator)
+        assert not simulate(0, main, bench=spec, faults=plan).violations
+    assert [each.settings for each in refused] == [("offset = -2.639",)]

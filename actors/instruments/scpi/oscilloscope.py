@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import index
 from typing import Any, ClassVar, Final, Literal, SupportsIndex
@@ -13,7 +14,7 @@ from attrs import evolve, field, frozen
 from actors.errors import RefusedError
 from actors.faults import Cause
 from actors.operation import Overlap, Progress
-from actors.parameter import Action, Assignment, Operation, Reading, Setting
+from actors.parameter import Action, Assignment, Operation, Reading, Setting, with_instance
 from transports import current_clock
 
 from .blocks import Array, Block, brief
@@ -86,7 +87,9 @@ class Oscilloscope(TracingInstrument):
     """An oscilloscope of four channels, in the words of Keysight's InfiniiVision.
 
     Volts are those at the tip of the probe: `probe` is what it divides them by, and what the
-    instrument takes for `scale` and `offset` goes up with it.
+    instrument takes for `scale` and `offset` goes up with it. Another `probe` changes what
+    `scale`, `offset` and the trigger level are in volts, and what is restored of them with it;
+    what was set before a channel's first `probe` is not restored, as nobody knows what it became.
 
     Class attributes beside those of `TracingInstrument`:
         byte_order: Which byte of a point of 16 bits comes first.
@@ -122,6 +125,31 @@ class Oscilloscope(TracingInstrument):
     model = OscilloscopeModel
     # Keysight and Agilent InfiniiVision, and the simulated one.
     known_models = re.compile(r"((DSO|MSO)-?X|EDUX) ?[0-9]{4}[A-Z].*|OS4000")
+
+    def moved(
+        self, assignment: Assignment[Any], held: Mapping[str, Any]
+    ) -> Sequence[Assignment[Any]]:
+        """Return the volts that another probe makes of those set: its input stays as it is."""
+        own = type(self)
+        if assignment.setting is not own.probe:
+            return ()
+        channel = assignment.instance
+        before = held.get(with_instance(own.probe.name, channel))
+
+        def at_tip(setting: Setting[float], instance: int) -> Assignment[Any]:
+            volts = held.get(with_instance(setting.name, instance))
+            moved: Any = None
+            if before is not None and volts is not None:
+                moved = volts / before * assignment.value
+            return Assignment(setting, moved, instance)
+
+        moves = [at_tip(own.scale, channel), at_tip(own.offset, channel)]
+        source = held.get(own.trigger_source.name)
+        if source == f"CHAN{channel}":
+            moves.append(at_tip(own.trigger_level, 1))
+        elif source is None:
+            moves.append(Assignment[Any](own.trigger_level, None))
+        return moves
 
     def overlap(self, directive: Assignment[Any] | Action) -> Overlap[None] | None:
         """Return how an acquisition is followed: `*OPC` does not wait for a trigger there."""

@@ -45,7 +45,8 @@ class FunctionGeneratorModel(ScpiModel):
     """One output up to 120 MHz, with 10 V to either side behind 50 ohm.
 
     Amplitude and offset are what the load set gives; another load connected sees another
-    voltage. `*TRG` gives one burst where bursts and the bus as their trigger are set.
+    voltage. Another load set changes both numbers, and nothing at the terminals. `*TRG` gives
+    one burst where bursts and the bus as their trigger are set.
 
     Attributes:
         connected_ohm: What is connected, in ohms; infinite where nothing is.
@@ -92,7 +93,7 @@ class FunctionGeneratorModel(ScpiModel):
             high=10e3,
             default=SOURCE_OHM,
             unit="OHM",
-            accept=lambda ohm: self._check_swing(self._amplitude.value, self._offset.value, ohm),
+            accept=self._adjust,
         )
         self._phase = Number("[SOURce:]PHASe", low=-360.0, high=360.0, default=0.0, unit="DEG")
         self._duty = Number("[SOURce:]FUNCtion:SQUare:DCYCle", low=1.0, high=99.0, default=50.0)
@@ -169,6 +170,12 @@ class FunctionGeneratorModel(ScpiModel):
     def _check_swing(self, amplitude_v: float, offset_v: float, load_ohm: float) -> None:
         if amplitude_v / 2 + abs(offset_v) > _SWING_V * self._gain(load_ohm) * (1 + 1e-9):
             raise RequestError(-221)
+
+    def _adjust(self, load_ohm: float) -> None:
+        """Say amplitude and offset for another load. Agilent 33500, "Output Termination"."""
+        ratio = self._gain(load_ohm) / self._gain(self._load.value)
+        self._amplitude.value *= ratio
+        self._offset.value *= ratio
 
     def _begin(self) -> None:
         if not (self._burst.on and self._trigger.value == "BUS"):

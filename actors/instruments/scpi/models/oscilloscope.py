@@ -39,7 +39,9 @@ INPUTS: Final = (
 class _Channel:
     """The settings of one input."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, moved: Callable[[int, float], None]) -> None:
+        self._number = number
+        self._moved = moved
         head = f"CHANnel{number}"
         self.display = Switch(f"{head}:DISPlay", default=number == 1)
         self.scale = Number(
@@ -49,7 +51,7 @@ class _Channel:
             f"{head}:OFFSet", low=-4e4, high=4e4, default=0.0, unit="V", accept=self._check_offset
         )
         self.coupling = Choice(f"{head}:COUPling", {"DC": "DC", "AC": "AC"}, quoted=False)
-        self.probe = Number(f"{head}:PROBe", low=0.1, high=1000.0, default=1.0)
+        self.probe = Number(f"{head}:PROBe", low=0.1, high=1000.0, default=1.0, accept=self._attach)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -60,8 +62,15 @@ class _Channel:
             raise RequestError(-222)
 
     def _check_offset(self, volts: float) -> None:
-        if abs(volts) > 40.0 * self.probe.value:
+        if abs(volts) > 40.0 * self.probe.value * (1 + 1e-6):
             raise RequestError(-222)
+
+    def _attach(self, probe: float) -> None:
+        """Say in other volts what the input sees as before."""
+        ratio = probe / self.probe.value
+        self.scale.value *= ratio
+        self.offset.value *= ratio
+        self._moved(self._number, ratio)
 
 
 @frozen
@@ -82,6 +91,7 @@ class OscilloscopeModel(ScpiModel):
 
     `RUN` triggers again and again, `SINGle` once and then stops. A trigger needs its edge; in
     automatic mode it is done without after a while. Values beyond the screen are clipped.
+    Another probe changes scale, offset and trigger level in volts, and not what is on the screen.
 
     Attributes:
         inputs: What is connected to each channel: a signal, or what tells it when it is
@@ -101,7 +111,7 @@ class OscilloscopeModel(ScpiModel):
         self.inputs: list[Input] = [*inputs, *INPUTS[len(inputs) :]]
         self._noise_v = noise_v
         self._seed = seed
-        self._channels = [_Channel(number) for number in range(1, CHANNELS + 1)]
+        self._channels = [_Channel(number, self._move_level) for number in range(1, CHANNELS + 1)]
         sources = {f"CHAN{number}": f"CHANnel{number}" for number in range(1, CHANNELS + 1)}
         self._scale = Number("TIMebase:SCALe", low=1e-9, high=50.0, default=2e-4, unit="S")
         self._position = Number("TIMebase:POSition", low=-500.0, high=500.0, default=0.0, unit="S")
@@ -177,6 +187,10 @@ class OscilloscopeModel(ScpiModel):
         self._record = None
         self._running = True
         super().reset(now_s)
+
+    def _move_level(self, channel: int, ratio: float) -> None:
+        if self._source.value == f"CHAN{channel}":
+            self._level.value *= ratio
 
     def _run_on(self) -> None:
         self._single.abort(self.device_s)
