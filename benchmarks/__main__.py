@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from . import (
-    ask,
-    cadence,
-    exchange,
-    fleet,
-    inbox,
-    journal,
-    peers,
-    red_pitaya,
-    restart,
-    scale,
-    simulate,
-    sinks,
-    visa,
-)
-from .page import write_table
+from .page import check_page, write_table
 from .report import Measurement
+
+try:
+    from . import (
+        ask,
+        cadence,
+        exchange,
+        fleet,
+        inbox,
+        peers,
+        red_pitaya,
+        restart,
+        scale,
+        simulate,
+        sinks,
+        visa,
+    )
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"the benchmarks need {missing.name}, which is not here: pip install -e '.[dev]'"
+    ) from None
 
 
 class _Benchmark(Protocol):
@@ -41,7 +47,6 @@ BENCHMARKS: Final[Mapping[str, _Benchmark]] = {
     "fleet": fleet.run,
     "cadence": cadence.run,
     "sinks": sinks.run,
-    "journal": journal.run,
     "scale": scale.run,
     "restart": restart.run,
     "simulate": simulate.run,
@@ -63,8 +68,13 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = sorted(set(chosen.names) - set(BENCHMARKS))
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    if chosen.page is not None:
+        try:
+            check_page(chosen.page)
+        except (OSError, ValueError) as error:
+            parser.error(f"--page: {error}")
     found: list[Measurement] = []
-    for name in chosen.names or BENCHMARKS:
+    for name in dict.fromkeys(chosen.names or BENCHMARKS):
         began_s = time.monotonic()
         for measured in BENCHMARKS[name](quick=chosen.quick):
             sys.stdout.write((measured.as_json() if chosen.json else measured.as_text()) + "\n")
@@ -77,4 +87,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    code = 130  # as a shell says it of what Ctrl-C ended
+    try:
+        code = main()
+    except* KeyboardInterrupt:
+        pass
+    except* BrokenPipeError:
+        # Whoever read has seen enough; nothing is to be written on the way out either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(code)

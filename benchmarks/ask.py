@@ -1,4 +1,7 @@
-"""An ask to a supervised actor, against a call under a lock and against other actors."""
+"""An ask to a supervised actor, against a call under a lock and against other actors.
+
+An ask to an instrument is what a journal makes longer: that is measured here too.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import trio.testing
 
 from actors import Events, Ref, Supervisor
 
+from . import journal
 from .report import Measurement, take_turns
 
 CALLERS: Final = (1, 10, 100, 1000)
@@ -68,10 +72,12 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     for callers in CALLERS:
         yield from _compare(callers, rounds, max(calls, 3 * callers))
     yield from _among_others(rounds, calls, 100 if quick else TIMERS)
+    yield from journal.run(quick=quick)
 
 
 def _compare(callers: int, rounds: int, calls: int) -> Iterable[Measurement]:
     each = calls // callers
+    fewer = {"pykka": min(each, 100)}
     times = take_turns(
         {
             "lock": lambda: trio.run(_hammer_lock, callers, each),
@@ -80,7 +86,7 @@ def _compare(callers: int, rounds: int, calls: int) -> Iterable[Measurement]:
             "asyncio queue, future and semaphore": lambda: asyncio.run(
                 _hammer_asyncio(callers, each)
             ),
-            "pykka": lambda: _hammer_pykka(callers, min(each, 100)),
+            "pykka": lambda: _hammer_pykka(callers, fewer["pykka"]),
         },
         rounds=rounds,
     )
@@ -93,7 +99,7 @@ def _compare(callers: int, rounds: int, calls: int) -> Iterable[Measurement]:
                 ratio=time_us / times["lock"],
                 against="a call under trio.Lock",
                 budget=BUDGETS.get(name, {}).get(callers),
-                n=rounds * each * callers,
+                n=rounds * fewer.get(name, each) * callers,
             )
 
 

@@ -17,18 +17,34 @@ BEGIN: Final = "<!-- measured: begin -->"
 END: Final = "<!-- measured: end -->"
 
 
+def check_page(page: Path) -> None:
+    """Raise what would keep a table from being written; benchmarks take minutes.
+
+    Raises:
+        OSError: The page cannot be read.
+        ValueError: It has not both marks.
+    """
+    _around(page)
+
+
 def write_table(page: Path, found: Sequence[Measurement]) -> None:
     """Replace what stands between the page's two marks with a table of `found`.
 
     Raises:
-        ValueError: The page has not both marks.
+        OSError: The page cannot be read or written.
+        ValueError: It has not both marks.
     """
+    before, after = _around(page)
+    page.write_text(f"{before}{BEGIN}\n{_table(found)}\n{END}{after}", encoding="utf-8")
+
+
+def _around(page: Path) -> tuple[str, str]:
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{page} needs the marks {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{_table(found)}\n{END}{after}", encoding="utf-8")
+    return before, after
 
 
 def _table(found: Sequence[Measurement]) -> str:

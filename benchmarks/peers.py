@@ -53,7 +53,10 @@ ARGUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 def find_python() -> Path | None:
-    """Return the interpreter with all libraries, made if need be; None without 3.13."""
+    """Return the interpreter with all libraries, made if need be; None where it cannot be.
+
+    One line says why.
+    """
     python = ENVIRONMENT / "bin" / "python"
     wanted = [*PINNED, *_requirements()]
     note = ENVIRONMENT / "made-of.txt"
@@ -63,12 +66,19 @@ def find_python() -> Path | None:
     kept = sorted(Path.home().glob(f".pyenv/versions/3.13*/bin/{PYTHON}"))
     base = next(map(str, kept), shutil.which(PYTHON))
     if base is None:
+        sys.stderr.write(f"peers: left out, they need {PYTHON}, which is not here\n")
         return None
     sys.stderr.write(f"making {ENVIRONMENT.name}, once\n")
     unbound = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
-    subprocess.run([base, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
+    make = [base, "-m", "venv", "--clear", str(ENVIRONMENT)]
     install = [str(python), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt")]
-    subprocess.run([*install, *wanted], check=True, env=unbound)
+    try:
+        subprocess.run(make, check=True)
+        subprocess.run([*install, *wanted], check=True, env=unbound)
+    except subprocess.CalledProcessError as error:
+        command = " ".join(map(str, error.cmd[:4]))
+        sys.stderr.write(f"peers: left out, they could not be installed: {command} failed\n")
+        return None
     note.write_text("\n".join(wanted), encoding="utf-8")
     return python
 
@@ -92,7 +102,6 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     """Measure what an exchange costs, slots missed, polls of many ports, and rows written."""
     python = find_python()
     if python is None:
-        sys.stderr.write(f"peers: left out, they need {PYTHON}, which is not here\n")
         return
     for library in MODELS:
         yield _exchanges(library, python, 40 if quick else 2000)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import Final
 
 import trio
@@ -28,6 +30,9 @@ _ARRAY_BYTES: Final = 16_384 * 8
 
 def run(*, quick: bool) -> Iterable[Measurement]:
     """Measure latencies during an acquisition, arrays, withdrawals and recoveries."""
+    if find_spec("pyrpl") is None:
+        sys.stderr.write('pyrpl: left out, PyRPL is not here: pip install "benchtree[pyrpl]"\n')
+        return
     found: list[Measurement] = []
     trio.run(_measure, found, quick)
     yield from found
@@ -101,7 +106,9 @@ async def _arrays(rp: RedPitaya, times: int) -> Measurement:
     for _ in range(times):
         await rp.get("asg0.data")
     mb_per_s = times * _ARRAY_BYTES / (time.perf_counter() - began_s) / 1e6
-    return Measurement(name="arrays of 128 KiB from the worker", value=mb_per_s, unit="MB/s")
+    return Measurement(
+        name="arrays of 128 KiB from the worker", value=mb_per_s, unit="MB/s", n=times
+    )
 
 
 async def _withdraw(rp: RedPitaya, times: int) -> list[float]:

@@ -8,10 +8,12 @@ import platform
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 from attrs import asdict, frozen
+
+K = TypeVar("K")
 
 
 @frozen(kw_only=True)
@@ -93,9 +95,9 @@ async def take_single_turns(
     return taken
 
 
-def take_turns(cases: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
+def take_turns(cases: Mapping[K, Callable[[], float]], *, rounds: int) -> dict[K, float]:
     """Return the median of what each case returns, the cases taking turns."""
-    found: dict[str, list[float]] = {name: [] for name in cases}
+    found: dict[K, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name, case in cases.items():
             found[name].append(case())
@@ -119,11 +121,12 @@ STEEPEST: Final = 1.15
 """The largest exponent that counts as linear."""
 
 
-def growth(name: str, sizes: Sequence[float], costs: Sequence[float]) -> Measurement:
+def growth(name: str, costs: Mapping[int, float]) -> Measurement:
     """Return how the cost of everything together grows with size, held against linear."""
+    sizes = tuple(costs)
     return Measurement(
         name=name,
-        value=slope(sizes, costs),
+        value=slope(sizes, tuple(costs.values())),
         unit="log/log",
         against=f"linear, {sizes[0]:g} to {sizes[-1]:g}",
         budget=STEEPEST,

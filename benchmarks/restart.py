@@ -9,10 +9,13 @@ from itertools import count
 from typing import Any, Final
 
 import trio
+from attrs import evolve
 
 from actors import (
     BreakerPolicy,
     Bus,
+    Cause,
+    ChildSpec,
     CommandError,
     Events,
     MemberPolicy,
@@ -41,6 +44,9 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     """Measure each way of going wrong by itself."""
     rounds = 3 if quick else 100
     yield from _latency("crash of an actor to its next answer", trio.run(_crash, rounds))
+    yield from _latency(
+        "crash of a bus to its next served command", trio.run(_crash_of_bus, rounds)
+    )
     refusals, exchange_s, emergencies = trio.run(_bus, rounds)
     yield from _latency("refusal at an open breaker", refusals)
     yield from _latency(
@@ -85,20 +91,46 @@ async def _crash(rounds: int) -> list[float]:
     return taken_s
 
 
+async def _crash_of_bus(rounds: int) -> list[float]:
+    """Return how long it takes, opening and identifying anew included, in seconds."""
+    taken_s: list[float] = []
+    for _ in range(rounds):
+        line = SimLine(PowerSupplyModel())
+        bus, psu = _supply(line)
+        child = ChildSpec("bus", bus.run, settle=bus.settle, restart_delay_s=bus.restart_delay_s)
+        supervisor = Supervisor("bench", [child], events=Events())
+        read = psu.read_plan(PowerSupply.voltage)
+        fatal = evolve(read, decode=_crash_decoding)
+        async with trio.open_nursery() as nursery:
+            up = trio.Event()
+            nursery.start_soon(supervisor.run, up.set)
+            await up.wait()
+            await psu.voltage.get()
+            crash = await bus.submit(psu, fatal)
+            if (await crash.outcome()).cause is not Cause.CRASHED:
+                raise RuntimeError("it did not crash")
+            taken_s.append(await _timed(psu.voltage.get))
+            nursery.cancel_scope.cancel()
+    return taken_s
+
+
+def _crash_decoding(reply: bytes) -> float:
+    raise TypeError(f"a mistake in a driver: {reply!r}")
+
+
+def _supply(line: SimLine, breaker: BreakerPolicy | None = None) -> tuple[Bus, PowerSupply]:
+    """Return a bus on that line, and the power supply on it."""
+    transport = StreamTransport("bus", MemoryHost(line).connect, framing=Lines(), profile=SERIAL)
+    bus = Bus("bus", transport, SERIAL, events=Events(), sequence=count(1), breaker=breaker)
+    psu = PowerSupply("psu", bus)
+    bus.attach(psu, MemberPolicy())
+    return bus, psu
+
+
 async def _bus(rounds: int) -> tuple[list[float], float, list[float]]:
     """Return the times of refusals, of an exchange, and of emergencies, in seconds."""
     line = SimLine(PowerSupplyModel(), latency_s=LATENCY_S)
-    transport = StreamTransport("bus", MemoryHost(line).connect, framing=Lines(), profile=SERIAL)
-    bus = Bus(
-        "bus",
-        transport,
-        SERIAL,
-        events=Events(),
-        sequence=count(1),
-        breaker=BreakerPolicy(failures=1, open_s=60.0, max_open_s=60.0),
-    )
-    psu = PowerSupply("psu", bus)
-    bus.attach(psu, MemberPolicy())
+    bus, psu = _supply(line, BreakerPolicy(failures=1, open_s=60.0, max_open_s=60.0))
     async with trio.open_nursery() as nursery:
         up = trio.Event()
         nursery.start_soon(bus.run, up.set)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -24,7 +24,7 @@ from recorder import SqliteSink, record
 from transports import SERIAL, Lines, MemoryHost, SimLine, StreamTransport
 
 from .ask import hammer
-from .report import Measurement, growth, median_of
+from .report import Measurement, growth, median_of, take_turns
 from .sinks import make_batches
 
 RATE_HZ: Final = 10.0
@@ -39,6 +39,8 @@ class _Sizes:
     queued: Sequence[int] = (100, 300, 1000)
     rows: Sequence[int] = (10_000, 30_000, 100_000)
     slots: Sequence[int] = (1000, 3000, 10_000)
+    polled: Sequence[int] = (10, 100, 1000)
+    polls: int = 10_000
     buses: int = 1000
     polled_s: float = 10.0
     calls: int = 4000
@@ -49,6 +51,8 @@ QUICK: Final = _Sizes(
     actors=(10, 30, 100),
     rows=(1000, 2000, 4000),
     slots=(30, 60, 120),
+    polled=(1, 3, 9),
+    polls=90,
     buses=20,
     polled_s=0.3,
     calls=50,
@@ -73,39 +77,53 @@ def run(*, quick: bool) -> Iterable[Measurement]:
         budget=IDLE_KIB,
         n=idle,
     )
-    starts: list[float] = []
-    asks: list[float] = []
-    for actors in sizes.actors:
-        measured = [trio.run(_start_and_ask, actors, sizes.calls) for _ in range(rounds)]
-        starts.append(median_of(each[0] for each in measured))
-        asks.append(median_of(each[1] for each in measured))
+    starts, asks = _start_and_ask_each(sizes)
+    for actors, ask_us in asks.items():
         yield Measurement(
             name=f"an ask beside {actors} idle actors",
-            value=asks[-1],
+            value=ask_us,
             unit="us",
-            ratio=asks[-1] / asks[0],
+            ratio=ask_us / asks[sizes.actors[0]],
             against=f"beside {sizes.actors[0]}",
             budget=1.25,
             n=sizes.calls * rounds,
         )
     name = f"starting {sizes.actors[-1]} actors"
-    yield Measurement(name=name, value=starts[-1], unit="s", n=rounds)
-    yield growth("starting actors, growth with actors", sizes.actors, starts)
-    costs = [_shortest(partial(_serve, each), rounds) for each in sizes.queued]
-    yield growth("serving a queue, growth with commands", sizes.queued, costs)
-    costs = [_shortest(partial(_write, each), rounds) for each in sizes.rows]
-    yield growth("writing samples, growth with samples", sizes.rows, costs)
-    costs = [_shortest(partial(_record, each), min(rounds, 3)) for each in sizes.slots]
-    yield growth("recording, growth with the length of the run", sizes.slots, costs)
+    yield Measurement(name=name, value=starts[sizes.actors[-1]], unit="s", n=rounds)
+    yield growth("starting actors, growth with actors", starts)
+    costs = take_turns({each: partial(_serve, each) for each in sizes.queued}, rounds=rounds)
+    yield growth("serving a queue, growth with commands", costs)
+    costs = take_turns({each: partial(_write, each) for each in sizes.rows}, rounds=rounds)
+    yield growth("writing samples, growth with samples", costs)
+    costs = take_turns(
+        {each: partial(_record, each) for each in sizes.slots}, rounds=min(rounds, 3)
+    )
+    yield growth("recording, growth with the length of the run", costs)
+    polls_us = {each: _poll_us(each, sizes.polls // each) for each in sizes.polled}
+    for buses, poll_us in polls_us.items():
+        yield Measurement(
+            name=f"processor time of a poll of one of {buses} buses",
+            value=poll_us,
+            unit="us",
+            ratio=poll_us / polls_us[sizes.polled[0]],
+            against=f"one of {sizes.polled[0]}",
+            n=sizes.polls,
+        )
     missing, busy = trio.run(_poll_buses, sizes.buses, sizes.polled_s)
     name = f"{sizes.buses} buses polled at {RATE_HZ:g} Hz"
     yield Measurement(name=f"{name}, slots missed", value=missing * 100, unit="%")
     yield Measurement(name=f"{name}, processor", value=busy * 100, unit="% of one")
 
 
-def _shortest(cost: Callable[[], float], rounds: int) -> float:
-    """Return the least of some rounds: what else the machine does only ever adds."""
-    return min(cost() for _ in range(rounds))
+def _start_and_ask_each(sizes: _Sizes) -> tuple[dict[int, float], dict[int, float]]:
+    """Return the median times of a start, in seconds, and of an ask, in microseconds, by size."""
+    found: dict[int, list[tuple[float, float]]] = {actors: [] for actors in sizes.actors}
+    for _ in range(sizes.rounds):
+        for actors, times in found.items():
+            times.append(trio.run(_start_and_ask, actors, sizes.calls))
+    starts = {actors: median_of(each[0] for each in times) for actors, times in found.items()}
+    asks = {actors: median_of(each[1] for each in times) for actors, times in found.items()}
+    return starts, asks
 
 
 def _actors(number: int) -> tuple[list[Ref[int, int]], Supervisor]:
@@ -190,33 +208,54 @@ def _write(rows: int) -> float:
 
 def _record(slots: int) -> float:
     """Return how much processor time a recording of so many slots takes, in seconds."""
+    return _processor_s(1, slots)
+
+
+def _poll_us(buses: int, slots: int) -> float:
+    """Return how much processor time a poll of one of so many buses takes, in microseconds."""
+    return _processor_s(buses, slots) / (buses * slots) * 1e6
+
+
+def _processor_s(buses: int, slots: int) -> float:
+    """Return the processor time of a recording of so many buses and slots, in seconds.
+
+    It has all the processor time that there is: its clock waits for it.
+    """
+    taken_s: list[float] = []
 
     async def main() -> None:
-        async with open_tree(sim=True) as tree:
-            await tree.add("psu", PowerSupply, "tcp://192.0.2.1:5025")
+        async with open_tree(_bench(buses), sim=True) as tree:
+            for each in tree.instruments:
+                await each.ask(PowerSupply.voltage)
+            gc.collect()  # what so many new tasks owe, not what a poll does
+            began_s = time.process_time()
             async with record(
-                tree, parameters=["voltage"], rate_hz=10, duration=slots / 10
+                tree, parameters=["voltage"], rate_hz=RATE_HZ, duration=slots / RATE_HZ
             ) as recording:
                 async for batch in recording.stream:
                     del batch
-            if recording.summary.samples_read < slots - 10:
-                raise RuntimeError(f"{recording.summary}")
+            taken_s.append(time.process_time() - began_s)
+        if recording.summary.samples_missing:
+            raise RuntimeError(f"{recording.summary}")
 
-    began_s = time.process_time()
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.0))
-    return time.process_time() - began_s
+    return taken_s[0]
 
 
-async def _poll_buses(buses: int, seconds: float) -> tuple[float, float]:
-    """Return which share of slots was missed, and how busy the processor was."""
+def _bench(buses: int) -> TreeSpec:
+    """Return a bench of so many buses, with a power supply on each."""
     names = [f"bus{number}" for number in range(buses)]
-    spec = TreeSpec(
+    return TreeSpec(
         buses=[BusSpec(name=name, address=f"tcp://{name}.invalid:5025") for name in names],
         instruments=[
             InstrumentSpec(name=f"psu-{name}", bus=name, driver=PowerSupply) for name in names
         ],
     )
-    async with open_tree(spec, sim=True) as tree:
+
+
+async def _poll_buses(buses: int, seconds: float) -> tuple[float, float]:
+    """Return which share of slots was missed, and how busy the processor was."""
+    async with open_tree(_bench(buses), sim=True) as tree:
         for each in tree.instruments:
             await each.ask(PowerSupply.voltage)
         began_s, worked_s = time.perf_counter(), time.process_time()

@@ -19,6 +19,7 @@ from trio.testing import MockClock
 from actors import Bus, Events, Ticket
 from actors.instruments.scpi import PowerSupply
 from actors.instruments.scpi.models import PowerSupplyModel
+from benchmarks import peers, red_pitaya
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.page import BEGIN, END, write_table
 from benchmarks.report import Measurement, growth
@@ -149,11 +150,49 @@ def test_page(tmp_path: Path) -> None:
         write_table(page, [missed])
 
 
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [(None, "No such file"), ("no marks", "needs the marks <!-- measured: begin")],
+)
+def test_a_page_is_looked_at_first(
+    text: str | None, wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that cannot take the table is refused before minutes are spent on it."""
+    page = tmp_path / "page.md"
+    if text is not None:
+        page.write_text(text)
+    with pytest.raises(SystemExit) as refused:
+        main(["inbox", "--quick", "--page", str(page)])
+    assert refused.value.code == 2
+    said = capsys.readouterr()
+    assert wrong in said.err
+    assert not said.out
+
+
+def test_what_is_not_here_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without PyRPL or Python 3.13 one line says what is missing, and nothing has failed."""
+
+    def absent(name: str) -> None:
+        assert name == "pyrpl"
+
+    monkeypatch.setattr(red_pitaya, "find_spec", absent)
+    monkeypatch.setattr(peers, "ENVIRONMENT", tmp_path / "none")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["pyrpl", "peers", "--quick"]) == 0
+    said = capsys.readouterr()
+    assert not said.out
+    assert 'pyrpl: left out, PyRPL is not here: pip install "benchtree[pyrpl]"' in said.err
+    assert "peers: left out, they need python3.13, which is not here" in said.err
+
+
 @pytest.mark.parametrize(("power", "ok"), [(0.0, True), (1.0, True), (1.2, False), (2.0, False)])
 def test_growth(power: float, ok: bool) -> None:
     """The exponent is found, and what grows faster than linear is over the budget."""
     sizes = (10, 100, 1000)
-    found = growth("it", sizes, [3.0 * size**power for size in sizes])
+    found = growth("it", {size: 3.0 * size**power for size in sizes})
     assert found.value == pytest.approx(power)
     assert found.ok is ok
 

@@ -98,7 +98,7 @@ class Bench:
 
     def __init__(self, *buses: Partition) -> None:
         """Have `buses`."""
-        self.buses = buses
+        self.buses: Sequence[Partition] = buses
 
     def partitions(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from recorder import (
     AcquisitionSummary,
     Counts,
     OverflowPolicy,
+    Partition,
     PollSourceAdapter,
     ReadsFailed,
     Recording,
@@ -75,6 +76,41 @@ async def test_a_batch_comes_once_every_bus_has_answered(autojump_clock: MockClo
     async with record(Bench(bus), parameters=PARAMETERS, rate_hz=0.01) as recording:
         await anext(recording.stream)
         assert trio.current_time() - begin_s == pytest.approx(0.25)
+
+
+class Revised(list[Partition]):
+    """Partitions that say when they change, and count how often somebody goes through them."""
+
+    revision = 0
+    looked = 0
+
+    def __iter__(self) -> Iterator[Partition]:
+        """Count."""
+        self.looked += 1
+        return super().__iter__()
+
+
+async def test_buses_are_looked_at_only_once_they_change(autojump_clock: MockClock) -> None:
+    """What says when it changes is not gone through for each poll of each bus."""
+    bench = Bench()
+    bench.buses = buses = Revised(Bus(f"oven{number}") for number in range(10))
+    async with record(bench, parameters=PARAMETERS, rate_hz=10) as recording:
+        await trio.sleep(2.05)
+        looked = buses.looked
+        assert looked < 10
+        buses.append(late := Bus("late"))
+        buses.revision += 1
+        await trio.sleep(1.0)
+        assert len(late.begun_s) == 10
+        (gone,) = buses[:1]
+        assert isinstance(gone, Bus)
+        buses.remove(gone)
+        buses.revision += 1
+        await trio.sleep(1.0)
+        assert buses.looked < looked + 10
+    assert len(gone.begun_s) == 31
+    assert len(late.begun_s) == 20
+    check_sums(recording.summary)
 
 
 async def test_overruns_skip_and_count(autojump_clock: MockClock) -> None:
