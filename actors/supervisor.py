@@ -9,7 +9,7 @@ the other, each with its budget.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from enum import Enum, auto
@@ -173,12 +173,14 @@ class Supervisor:
         self._farewell = farewell
         self._specs = tuple(children)
         self._children: dict[str, _Child] = {}
+        # False while no child is RESTARTING.
+        self._may_restart = False
         self._nursery: trio.Nursery | None = None
         self._work: deque[_Ended | _Request] = deque()
         self._bell = trio.Event()
-        names = [spec.name for spec in children]
-        for twice in {each for each in names if names.count(each) > 1}:
-            raise SupervisionError(f"{name}: two children are named {twice}")
+        for child, count in Counter(spec.name for spec in children).items():
+            if count > 1:
+                raise SupervisionError(f"{name}: two children are named {child}")
 
     def __repr__(self) -> str:
         """Return the name, the strategy and the children's states."""
@@ -306,9 +308,7 @@ class Supervisor:
                     case _Request(work, reply):
                         await self._serve(work, reply)
                 continue
-            waiting = [
-                child for child in self._children.values() if child.status is ChildStatus.RESTARTING
-            ]
+            waiting = self._restarting()
             next_s = min((child.due_s for child in waiting), default=math.inf)
             if next_s <= trio.current_time():
                 await self._start_again([child for child in waiting if child.due_s <= next_s])
@@ -316,6 +316,14 @@ class Supervisor:
             self._bell = trio.Event()
             with trio.move_on_at(next_s):
                 await self._bell.wait()
+
+    def _restarting(self) -> Sequence[_Child]:
+        """Return the children that wait for being started again."""
+        if not self._may_restart:
+            return ()  # thousands are started one by one: no look at all of them for each
+        found = [each for each in self._children.values() if each.status is ChildStatus.RESTARTING]
+        self._may_restart = bool(found)
+        return found
 
     async def _react(self, child: _Child, budget: RestartBudget) -> None:
         name = child.spec.name
@@ -365,6 +373,7 @@ class Supervisor:
         child.due_s = now_s + child.spec.restart_delay_s()
         # A sibling that was held back already holds back the group it restarts with.
         due_s = max(each.due_s for each in group)
+        self._may_restart = True
         for each in group:
             each.status = ChildStatus.RESTARTING
             each.due_s = due_s

@@ -91,6 +91,8 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     name = f"starting {sizes.actors[-1]} actors"
     yield Measurement(name=name, value=starts[sizes.actors[-1]], unit="s", n=rounds)
     yield growth("starting actors, growth with actors", starts)
+    costs = take_turns({each: partial(_add, each) for each in sizes.actors}, rounds=min(rounds, 3))
+    yield growth("starting actors one by one, growth with actors", costs)
     costs = take_turns({each: partial(_serve, each) for each in sizes.queued}, rounds=rounds)
     yield growth("serving a queue, growth with commands", costs)
     costs = take_turns({each: partial(_write, each) for each in sizes.rows}, rounds=rounds)
@@ -152,8 +154,8 @@ async def _idle_kib(number: int) -> float:
 
 
 async def _start_and_ask(number: int, calls: int) -> tuple[float, float]:
-    refs, supervisor = _actors(number)
     began_s = time.perf_counter()
+    refs, supervisor = _actors(number)
     async with trio.open_nursery() as nursery:
         up = trio.Event()
         nursery.start_soon(supervisor.run, up.set)
@@ -162,6 +164,26 @@ async def _start_and_ask(number: int, calls: int) -> tuple[float, float]:
         ask_us = await hammer(partial(refs[number // 2].ask, 1), 1, calls)
         nursery.cancel_scope.cancel()
     return started_s, ask_us
+
+
+def _add(number: int) -> float:
+    return trio.run(_add_one_by_one, number)
+
+
+async def _add_one_by_one(number: int) -> float:
+    """Return how long it takes to add so many actors to a supervisor that runs, in seconds."""
+    supervisor = Supervisor("bench", events=Events())
+    async with trio.open_nursery() as nursery:
+        up = trio.Event()
+        nursery.start_soon(supervisor.run, up.set)
+        await up.wait()
+        began_s = time.perf_counter()
+        for each in range(number):
+            ref: Ref[int, int] = Ref(f"echo{each}", _Echo)
+            await supervisor.start_child(ref.spec())
+        taken_s = time.perf_counter() - began_s
+        nursery.cancel_scope.cancel()
+    return taken_s
 
 
 def _serve(number: int) -> float:

@@ -77,6 +77,7 @@ BUDGETS: Mapping[str, Sequence[tuple[str, str | None, float]]] = {
         ("an idle actor", None, 6.5),
         ("an ask beside 100 idle actors", "beside 10", 1.25),
         ("starting actors, growth with actors", "linear, 10 to 100", 1.15),
+        ("starting actors one by one, growth with actors", "linear, 10 to 100", 1.15),
         ("serving a queue, growth with commands", "linear, 100 to 1000", 1.15),
         ("writing samples, growth with samples", "linear, 1000 to 4000", 1.15),
         ("recording, growth with the length of the run", "linear, 30 to 120", 1.15),
