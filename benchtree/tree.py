@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 import trio
@@ -527,10 +527,12 @@ class Tree:
         """
         spec = self._spec
         await self._buses.claim_all([each.address for each in spec.buses])
+        on_bus: dict[str, list[InstrumentSpec]] = {}
+        for each in spec.instruments:
+            on_bus.setdefault(each.bus, []).append(each)
         children: dict[ChildName, ChildSpec] = {}
         for bus_spec in spec.buses:
-            mine = [each for each in spec.instruments if each.bus == bus_spec.name]
-            bus = await self._buses.make(bus_spec, mine)
+            bus = await self._buses.make(bus_spec, on_bus.get(bus_spec.name, ()))
             children[Kind.BUS, bus.name] = _bus_child(bus)
         for each in spec.instruments:
             if (Kind.BUS, each.bus) not in children:
@@ -735,7 +737,7 @@ class Tree:
 def _is_refusal(error: BaseException) -> bool:
     """Return whether an error says of one command or several that the tree is stopping."""
     if isinstance(error, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = error
+        group = cast("BaseExceptionGroup[BaseException]", error)
         return all(map(_is_refusal, group.exceptions))
     return isinstance(error, RefusedError) and error.cause is Cause.STOPPED
 
