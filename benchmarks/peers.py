@@ -167,10 +167,10 @@ def _missed(
         name=f"{name} beside {library}",
         value=ours / slots * 100,
         unit="%",
-        # As many where neither misses any.
-        ratio=None if none_at_all else ours / theirs if theirs else 1.0 + ours,
+        ratio=None if none_at_all else ours / theirs if theirs else float(ours),
         against=None if none_at_all else library,
-        budget=0.0 if none_at_all else 1.0,
+        # As many are not fewer.
+        budget=0.0 if none_at_all else 1.0 - 1.0 / slots,
         n=slots,
     )
     yield Measurement(name=f"{name}, {library}", value=theirs / slots * 100, unit="%", n=slots)
