@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum, auto
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -27,6 +27,9 @@ from .operation import Overlap
 from .retry import RetryPolicy
 
 T_co = TypeVar("T_co", covariant=True)
+
+Moves: TypeAlias = "Callable[[Mapping[str, Plan[object]]], Mapping[str, Plan[object] | None]]"
+"""Given what was intended before, what else a write makes of it; see `Plan.moves`."""
 
 
 class CommandState(Enum):
@@ -164,7 +167,7 @@ class Plan(Generic[T_co]):
     idempotent: bool = True
     setting: str | None = None
     brings: Sequence[Plan[object]] = ()
-    moves: Callable[[Mapping[str, Plan[object]]], Mapping[str, Plan[object] | None]] | None = None
+    moves: Moves | None = None
     readback: Readback | None = None
     then: Callable[[bytes], Plan[T_co] | None] | None = None
     overlap: Overlap[T_co] | None = None

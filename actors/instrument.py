@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -22,7 +23,7 @@ from transports import (
 )
 
 from .bus import Bus
-from .command import Outcome, Plan, Priority, Readback
+from .command import Moves, Outcome, Plan, Priority, Readback
 from .errors import DeviceError, RefusedError
 from .events import MemoryWorn
 from .faults import Cause, Fault
@@ -592,11 +593,11 @@ class Instrument(ABC):
                     unmet=self._still_unmet(requires),
                 )
 
-    def _moves(
-        self, assignment: Assignment[Any]
-    ) -> Callable[[Mapping[str, Plan[object]]], Mapping[str, Plan[object] | None]] | None:
+    def _moves(self, assignment: Assignment[Any]) -> Moves | None:
         """Return what tells which intended settings an assignment moves; None where none."""
-        return partial(self._moved, assignment) if self.moved(assignment, {}) else None
+        # What moves may depend on what is held by then.
+        overridden = type(self).moved is not Instrument.moved
+        return partial(self._moved, assignment) if overridden else None
 
     def _moved(
         self, assignment: Assignment[Any], intended: Mapping[str, Plan[object]]
@@ -611,9 +612,18 @@ class Instrument(ABC):
             name = with_instance(each.setting.name, each.instance)
             moved[name] = None
             if each.value is not None:
+                exact = Assignment[Any](each.setting, self._at_limit(each), each.instance)
                 with suppress(RefusedError):  # what the driver would refuse is not restored
-                    moved[name] = self._plan(each, 1, confirm=True, whatever=True)
+                    moved[name] = self._plan(exact, 1, confirm=True, whatever=True)
         return moved
+
+    def _at_limit(self, assignment: Assignment[Any]) -> object:
+        """Return a value, or the limit that it is but for rounding: it must not pass that."""
+        value, limits = assignment.value, self.limits_of(assignment.setting)
+        for limit in (limits.low, limits.high):
+            if isinstance(value, float) and isinstance(limit, float | int):
+                value = float(limit) if math.isclose(value, limit, rel_tol=1e-9) else value
+        return value
 
     def _written(
         self, directive: Assignment[Any] | Action, command: str, instance: int = 1

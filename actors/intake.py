@@ -359,8 +359,8 @@ class Intake:
         )
         ticket.resolve(Outcome(error=error))
         plan, member = ticket.command.plan, self.members.get(ticket.command.instrument)
-        if error.may_have_executed and plan.setting is not None and member is not None:
-            member.doubts[plan.setting] = plan
+        if error.may_have_executed and member is not None:
+            member.doubt(plan)
         self.records.note_finished(ticket, str(error), cause)
 
     def fail_all(self, member: Member, cause: Cause, reason: str) -> None:

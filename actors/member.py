@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -12,7 +12,7 @@ from attrs import define, evolve, field, frozen, validators
 from transports import Exchange
 
 from .breaker import Breaker, BreakerPolicy
-from .command import Plan
+from .command import Moves, Plan
 from .faults import Fault
 from .inbox import Lane
 from .reply import ReplyChannel
@@ -266,15 +266,31 @@ class Member:
         """Note that the device was told to hold a setting."""
         if plan.setting is None:
             return
-        moves = plan.moves
-        moved = None if moves is None else moves(self.intended)
+        moved = self._moved_by(plan)
         self._hold(plan.setting, plan)
-        if moved is None:
-            return
         # After what moved them: on the way back it moves them once more.
         for name, held in moved.items():
-            if name in self.intended or name in self.doubts:
+            if name in self.doubts:
+                self._hold(name, None)  # which of two was moved is not known
+            elif name in self.intended:
                 self._hold(name, held)
+
+    def doubt(self, plan: Plan[object]) -> None:
+        """Note that the device was told to hold a setting, and may hold it or not."""
+        setting = plan.setting
+        if setting is None:
+            return
+        if plan.moves is not None:
+            plan = evolve(plan, moves=_as_of(dict(self.intended), self._moved_by(plan)))
+        self.doubts[setting] = plan
+
+    def may_have_moved(self, name: str) -> bool:
+        """Return whether a write that is in doubt has moved an intended setting if it was done."""
+        held = self.intended.get(name)
+        return any(
+            doubt.moves is not None and doubt.moves(self.intended).get(name, held) is not held
+            for doubt in self.doubts.values()
+        )
 
     def waive(self) -> None:
         """Go on without the settings that it would not take back."""
@@ -290,11 +306,41 @@ class Member:
         self.refused.clear()
         self.unrestored = False
 
+    def _moved_by(self, plan: Plan[object]) -> Mapping[str, Plan[object] | None]:
+        """Return what a write moves, and to where; None where that is not known."""
+        if plan.moves is None:
+            return {}
+        moved = plan.moves(self.intended)
+        doubt = None if plan.setting is None else self.doubts.get(plan.setting)
+        if doubt is None or doubt.moves is None:
+            return moved
+        # What was written after the write in doubt was written for one value of it or the other.
+        before = doubt.moves(self.intended)
+        return {
+            name: None if before.get(name) is self.intended.get(name) else held
+            for name, held in moved.items()
+        }
+
     def _hold(self, name: str, plan: Plan[object] | None) -> None:
         self.doubts.pop(name, None)
         self.intended.pop(name, None)
         if plan is not None:
             self.intended[name] = plan
+
+
+def _as_of(before: Mapping[str, Plan[object]], moved: Mapping[str, Plan[object] | None]) -> Moves:
+    """Return what was moved, by a write that may have been done, of what was intended before.
+
+    What is intended since is as it was written, and moved by nothing.
+    """
+
+    def since(present: Mapping[str, Plan[object]]) -> Mapping[str, Plan[object] | None]:
+        return {
+            name: held if present.get(name) is before.get(name) else present.get(name)
+            for name, held in moved.items()
+        }
+
+    return since
 
 
 @frozen(kw_only=True)

@@ -222,7 +222,7 @@ class Reconciler:
             return  # its driver cannot read it, or not now
         outcome = await self._ask(member, plan, priority)
         changed = member.intended.get(name) is not intended or member.doubts.get(name) is not doubt
-        if not outcome.ok or outcome.value is None or changed:
+        if not outcome.ok or outcome.value is None or changed or member.may_have_moved(name):
             return
         found = outcome.value
         if doubt is not None:

@@ -1,10 +1,10 @@
 """Recording: polls on absolute targets, each bus on its own cadence.
 
 Slot `n` begins `n` periods after the recording. Each partition polls in a task of its own,
-at the target of every slot. Where its last poll is still going on in the middle of a slot, or
-the event loop was held up past a whole one, the slot is skipped and its samples are missing;
-where it ends sooner, the slot is begun late. Nothing is asked twice, and no target depends on
-an earlier poll or on the wall clock.
+at the target of every slot. A slot that passes altogether while its last poll is still going
+on, or the event loop is held up, is skipped and its samples are missing; the one that is open
+then is begun late. Nothing is asked twice, and no target depends on an earlier poll or on the
+wall clock.
 """
 
 from __future__ import annotations

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import trio
 from trio.testing import MockClock
 
-from actors import Cause, CommandError, RefusedError
+from actors import Assignment, Cause, CommandError, RefusedError
 from actors.instruments.scpi import (
     HIGH_IMPEDANCE,
     FunctionGenerator,
@@ -107,6 +109,38 @@ async def test_another_load_moves_what_is_restored(autojump_clock: MockClock) ->
         await generator.amplitude.set(1e-3)
         await generator.load.set(1.0)
         assert list(kept()) == ["load", "offset"]
+
+
+class Forgetful(FunctionGenerator):
+    """A generator that gives its phase up with another frequency, if it was set."""
+
+    def moved(
+        self, assignment: Assignment[Any], held: Mapping[str, Any]
+    ) -> Sequence[Assignment[Any]]:
+        """Return the phase that it held."""
+        loses = assignment.setting is type(self).frequency and "phase" in held
+        return [Assignment[Any](type(self).phase, None)] if loses else []
+
+
+async def test_what_moves_may_depend_on_what_is_held(autojump_clock: MockClock) -> None:
+    """A driver is asked with what is held, and not only whether anything can move at all."""
+    async with on_line(Forgetful, FunctionGeneratorModel()) as (generator, bench):
+        await generator.phase.set(90.0)
+        await generator.frequency.set(1e3)
+        assert list(bench.bus.intended("psu")) == ["frequency"]
+
+
+async def test_a_limit_is_one_again_on_the_way_back(autojump_clock: MockClock) -> None:
+    """Loads that come and go do not carry the largest amplitude past its limit by rounding."""
+    async with on_line(FunctionGenerator, FunctionGeneratorModel()) as (generator, bench):
+        await generator.load.set(HIGH_IMPEDANCE)
+        await generator.amplitude.set(20.0)
+        for load_ohm in (238, 245, 251, 253, 293):
+            await generator.load.set(float(load_ohm))
+            await generator.load.set(HIGH_IMPEDANCE)
+        readback = bench.bus.intended("psu")["amplitude"].readback
+        assert readback is not None
+        assert readback.wanted == 20.0
 
 
 async def test_output_needs_a_load_and_confirmation(autojump_clock: MockClock) -> None:

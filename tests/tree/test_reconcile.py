@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import pytest
 import trio
@@ -14,6 +14,7 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from actors import (
+    Assignment,
     FaultClass,
     Instrument,
     LaneTripped,
@@ -24,7 +25,12 @@ from actors import (
     StatusFault,
     WriteResolved,
 )
-from actors.instruments.scpi import PowerSupply, SignalGenerator
+from actors.instruments.scpi import (
+    HIGH_IMPEDANCE,
+    FunctionGenerator,
+    PowerSupply,
+    SignalGenerator,
+)
 from benchtree import ConfigError, Tree, TreeSpec, load_config, open_tree
 from benchtree.spec import BusSpec, InstrumentSpec
 from tests.tree.kit import Witness, bench_of, supply
@@ -367,3 +373,91 @@ def test_keys(tmp_path: Path) -> None:
         load_config(path)
     assert "bus.supply.reconcile.every_s: " in str(wrong.value)
     assert "it must be one of report, reapply, trip" in str(wrong.value)
+
+
+Unanswered: TypeAlias = Callable[[Assignment[Any]], Awaitable[None]]
+"""Carries out a write whose answer never comes."""
+
+
+@asynccontextmanager
+async def _generator(
+    on_drift: OnDrift,
+) -> AsyncGenerator[tuple[FunctionGenerator, Unanswered, Witness]]:
+    """Open a tree with a generator, nothing of which is ever taken for drifted."""
+    witness = Witness()
+    spec = bench_of("generator", driver=FunctionGenerator)
+    policy = ReconcilePolicy(every_s=EVERY_S, on_drift=on_drift)
+    spec = evolve(spec, buses=[evolve(each, reconcile=policy) for each in spec.buses])
+    async with open_tree(spec, sim=True, observer=witness) as tree:
+        generator = tree.get("generator", FunctionGenerator)
+
+        async def write(assignment: Assignment[Any]) -> None:
+            tree.lines["generator"].lose()
+            # There is no time for a second attempt.
+            with trio.fail_after(1.5):
+                ticket = await generator.submit(assignment)
+            assert (await ticket.outcome()).may_have_executed
+
+        yield generator, write, witness
+        await trio.sleep(3 * EVERY_S)
+        assert not witness.of(StateDrifted)
+        assert not witness.of(LaneTripped)
+
+
+@pytest.mark.parametrize("on_drift", OnDrift)
+async def test_what_a_doubtful_write_may_have_moved(
+    on_drift: OnDrift, autojump_clock: MockClock
+) -> None:
+    """Volts have not drifted where a load that may have been taken has moved them."""
+    async with _generator(on_drift) as (generator, unanswered, witness):
+        await generator.amplitude.set(2.0)
+        await unanswered(FunctionGenerator.load.to(HIGH_IMPEDANCE))
+        await trio.sleep(SOON_S)
+        assert [each.executed for each in witness.of(WriteResolved)] == [True]
+        assert await generator.amplitude.get() == 4.0
+
+
+@pytest.mark.parametrize("on_drift", OnDrift)
+async def test_what_was_written_after_a_doubtful_write(
+    on_drift: OnDrift, autojump_clock: MockClock
+) -> None:
+    """Found to have been taken, a load moves what was set before it, and nothing set since."""
+    async with _generator(on_drift) as (generator, unanswered, _):
+        await generator.load.set(50.0)
+        await generator.amplitude.set(2.0)
+        await generator.offset.set(1.0)
+        await unanswered(FunctionGenerator.load.to(HIGH_IMPEDANCE))
+        await generator.amplitude.set(3.0)
+        await trio.sleep(SOON_S)
+        assert await generator.amplitude.get() == 3.0
+        kept = generator.bus.intended("generator")
+        # The load first: it moves the others once more when they are restored.
+        assert list(kept) == ["load", "amplitude", "offset"]
+        wanted = [each.readback.wanted for each in kept.values() if each.readback is not None]
+        assert wanted == [HIGH_IMPEDANCE, 3.0, 2.0]
+
+
+async def test_a_doubtful_write_is_settled_by_another(autojump_clock: MockClock) -> None:
+    """What was set between two loads, the first of them in doubt, nobody knows any more."""
+    async with _generator(OnDrift.REAPPLY) as (generator, unanswered, _):
+        await generator.load.set(50.0)
+        await generator.amplitude.set(2.0)
+        await generator.offset.set(1.0)
+        await unanswered(FunctionGenerator.load.to(HIGH_IMPEDANCE))
+        await generator.amplitude.set(3.0)
+        await generator.load.set(50.0)
+        assert list(generator.bus.intended("generator")) == ["load", "offset"]
+        await trio.sleep(SOON_S)
+        assert await generator.amplitude.get() == 1.5
+        assert await generator.offset.get() == 1.0
+
+
+async def test_doubtful_volts_are_moved(autojump_clock: MockClock) -> None:
+    """Volts of which it is in doubt which they were are not known once another load moved them."""
+    async with _generator(OnDrift.REAPPLY) as (generator, unanswered, _):
+        await generator.load.set(50.0)
+        await generator.amplitude.set(2.0)
+        await unanswered(FunctionGenerator.amplitude.to(3.0))
+        await generator.load.set(HIGH_IMPEDANCE)
+        await trio.sleep(SOON_S)
+        assert await generator.amplitude.get() == 6.0
