@@ -88,6 +88,10 @@ SPEC = TreeSpec(
 )
 
 
+SETTLING_S = 3600.0
+"""How long everything may take to end and recover after the last fault."""
+
+
 def heavy(seed: int, duration_s: float) -> FaultPlan:
     """Return the heavy faults of one seed."""
     return FaultPlan.seeded(seed, SPEC, duration_s=duration_s, rates=LEVELS["heavy"])
@@ -99,7 +103,8 @@ def run_seed(seed: int, duration_s: float, *, abrupt: bool = False) -> Report:
     async def main(bench: Bench) -> None:
         await Exercise(bench, duration_s, abrupt=abrupt).run()
 
-    return simulate(seed, main, bench=SPEC, faults=heavy(seed, duration_s))
+    limit_s = duration_s + SETTLING_S
+    return simulate(seed, main, bench=SPEC, faults=heavy(seed, duration_s), limit_s=limit_s)
 
 
 HARSH = {
