@@ -11,12 +11,11 @@ Rules:
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -74,9 +73,6 @@ READY_S: Final = 3.0
 """How long recordings wait for the instruments to be identified, in seconds."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-# Python 3.12 freezes some hundred objects by itself, before anybody else does.
-_FROZEN_BY_PYTHON: Final = gc.get_freeze_count()
 
 
 class RunError(Exception):
@@ -509,31 +505,13 @@ async def run_bench(
     bench = BenchRun(config, run, watch_loop=watch_loop)
     if logbook is not None:
         logbook.keep_in(run.path / LOG_FILE)
-    with _frozen_objects():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch or _nothing, bench)
-            result = await bench.keep_going(
-                sim=sim, for_s=for_s, observer=observer or _unobserved, beside=beside or _nothing
-            )
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch or _nothing, bench)
+        result = await bench.keep_going(
+            sim=sim, for_s=for_s, observer=observer or _unobserved, beside=beside or _nothing
+        )
+        nursery.cancel_scope.cancel()
     return result
-
-
-@contextmanager
-def _frozen_objects() -> Generator[None]:
-    """Let the garbage collector look only at what is made from now on.
-
-    To look at everything that was imported takes it 20 to 50 ms: slots, where one records fast.
-    """
-    if gc.get_freeze_count() > _FROZEN_BY_PYTHON:
-        yield  # somebody has done so
-        return
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 async def _nothing(_: object) -> None:

@@ -21,6 +21,7 @@ from attrs import frozen
 from actors import Observer, Sample, SampleKey, current_clock, describe, make_timer
 
 from .buffer import BatchBuffer, BatchStream, OverflowPolicy
+from .collector import spared_collector
 from .connection import Backoff, is_connection_error
 from .events import (
     Complaints,
@@ -197,14 +198,15 @@ async def _recording(
     recorder = start()
     failure: Exception | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(recorder.run)
-            try:
-                yield recorder.recording
-            except Exception as error:  # noqa: BLE001 - raised again below, out of the nursery's group
-                failure = error
-            recorder.leave("the block failed" if failure else "the block was left")
-            nursery.cancel_scope.cancel()
+        with spared_collector():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(recorder.run)
+                try:
+                    yield recorder.recording
+                except Exception as error:  # noqa: BLE001 - raised again below, out of the nursery's group
+                    failure = error
+                recorder.leave("the block failed" if failure else "the block was left")
+                nursery.cancel_scope.cancel()
     finally:
         recorder.discard()
         if failure is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 
@@ -106,23 +105,6 @@ async def test_a_run_can_be_cancelled(tmp_path: Path, autojump_clock: MockClock)
     recording = found["recordings"]["main"]
     assert recording["samples_read"] == recording["samples_emitted"] == 42
     assert len((bench.path / "samples.csv").read_text().splitlines()) == 43
-
-
-async def test_the_garbage_collector_has_little_to_look_at(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    """While a bench runs, no collection looks at what was there before; afterwards it may."""
-    seen: list[tuple[int, int]] = []
-
-    async def look(tree: Tree) -> None:
-        del tree
-        seen.append((gc.get_freeze_count(), len(gc.get_objects())))
-
-    config = load_config(written(tmp_path, SIMULATED))
-    await run_bench(config, sim=True, for_s=1.0, runs_root=tmp_path, beside=look)
-    ((frozen, looked_at),) = seen
-    assert frozen > 2 * looked_at
-    assert gc.get_freeze_count() == 0
 
 
 async def test_a_port_that_is_owned_is_named(tmp_path: Path) -> None:
