@@ -48,6 +48,12 @@ class Watched(PowerSupply):
     conditions: ClassVar = {9: OVERVOLTAGE}
 
 
+def _reconciled(name: str, driver: type[Instrument], policy: ReconcilePolicy) -> TreeSpec:
+    """Return a tree with one instrument, whose bus is looked after like that."""
+    spec = bench_of(name, driver=driver)
+    return evolve(spec, buses=[evolve(each, reconcile=policy) for each in spec.buses])
+
+
 @asynccontextmanager
 async def _tree(
     on_drift: OnDrift = OnDrift.REPORT,
@@ -57,9 +63,8 @@ async def _tree(
 ) -> AsyncGenerator[tuple[Tree, PowerSupply, Witness]]:
     """Open a tree whose supply holds 5 V, switched on."""
     witness = Witness()
-    spec = bench_of("psu", driver=driver)
     policy = ReconcilePolicy(every_s=every_s, on_drift=on_drift)
-    spec = evolve(spec, buses=[evolve(each, reconcile=policy) for each in spec.buses])
+    spec = _reconciled("psu", driver, policy)
     async with open_tree(spec, sim=True, observer=witness) as tree:
         psu = tree.get("psu", PowerSupply)
         await psu.voltage.set(5.0)
@@ -385,9 +390,8 @@ async def _generator(
 ) -> AsyncGenerator[tuple[FunctionGenerator, Unanswered, Witness]]:
     """Open a tree with a generator, nothing of which is ever taken for drifted."""
     witness = Witness()
-    spec = bench_of("generator", driver=FunctionGenerator)
     policy = ReconcilePolicy(every_s=EVERY_S, on_drift=on_drift)
-    spec = evolve(spec, buses=[evolve(each, reconcile=policy) for each in spec.buses])
+    spec = _reconciled("generator", FunctionGenerator, policy)
     async with open_tree(spec, sim=True, observer=witness) as tree:
         generator = tree.get("generator", FunctionGenerator)
 
