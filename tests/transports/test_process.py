@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ import trio
 from transports import (
     BlockingSimProcess,
     ConnectError,
+    EchoModel,
     Exchange,
     ForeignReplyError,
     Lines,
@@ -101,6 +103,24 @@ async def test_faults() -> None:
             assert await _ask(transport, "y") == b"y"
             assert await _ask(transport, "z") == b"z"
             await transport.aclose()
+
+
+class SparedModel(EchoModel):
+    """Tells how many objects the collector of its process leaves alone."""
+
+    @property
+    def spared(self) -> int:
+        """The count."""
+        return gc.get_freeze_count()
+
+
+async def test_spared_collector() -> None:
+    """What was imported is left alone by the collector: a device does not pause for it."""
+    with trio.fail_after(20):
+        async with SimProcess([SimSpec(model=f"{__name__}:SparedModel")]) as process:
+            spared = await process.lines[0].ask_model("spared")
+            assert isinstance(spared, int)
+            assert spared > 10_000
 
 
 async def test_killed() -> None:
