@@ -39,6 +39,9 @@ At the first none is to be missed, at the others fewer than the others miss. The
 the longer one has to look.
 """
 
+REAL_TIME: Final = 10
+"""The priority of recordings, and of what they record, among what is real-time: a low one."""
+
 LEAST: Final = 3.0
 """How many times as many rows a second are to be written."""
 
@@ -107,11 +110,10 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     python = find_python()
     if python is None:
         return
+    recordings = dict.fromkeys(RECORDINGS, (1, 0.5)) if quick else RECORDINGS
     for library in MODELS:
         yield _exchanges(library, python, 40 if quick else 2000)
-        for rate_hz, (rounds, seconds) in RECORDINGS.items():
-            if quick:
-                rounds, seconds = 1, 0.5
+        for rate_hz, (rounds, seconds) in recordings.items():
             yield from _missed(library, python, rate_hz, seconds, rounds)
         yield _poll(library, python, 3 if quick else 30)
     yield from _sinks(python, 1 if quick else 3, 3 if quick else 30)
@@ -163,7 +165,7 @@ def _missed(
     slots = rounds * round(rate_hz * seconds)
     ours = theirs = slots
     with ExitStack() as stack:
-        stack.enter_context(_one_processor())
+        stack.enter_context(_undisturbed())
         (port,) = _lines(library, 1, 0.0, stack)
         for _ in range(rounds):
             ours -= ask_worker(python, OURS, "record", library, port, rate_hz, seconds)
@@ -184,20 +186,26 @@ def _missed(
 
 
 @contextmanager
-def _one_processor() -> Generator[None]:
-    """Keep what is started in the block on one processor, where the system lets one choose.
+def _undisturbed() -> Generator[None]:
+    """Let what is started in the block go before all other work, on Linux.
 
-    Waking a second one takes a virtual machine up to some milliseconds at times: whole slots,
-    lost by whoever records just then.
+    Its own threads may keep a processor for milliseconds: whole slots, lost by whoever records
+    just then. Where real-time priority is not permitted, all stays on one processor: waking a
+    second one takes a virtual machine as long at times.
     """
     if sys.platform != "linux":
         yield
         return
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(allowed)})
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REAL_TIME))
+    except PermissionError:
+        os.sched_setaffinity(0, {max(allowed)})
     try:
         yield
     finally:
+        os.sched_setscheduler(0, policy, priority)
         os.sched_setaffinity(0, allowed)
 
 
