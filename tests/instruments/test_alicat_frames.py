@@ -71,6 +71,20 @@ def test_layout_and_frame_of_a_real_device() -> None:
     assert layout.flags == {"ADC", *FLAGS}
 
 
+def test_one_column_is_that_of_the_whole_frame() -> None:
+    """Whoever wants one value gets the same one, and no value of what is no frame."""
+    layout = decode_layout(NEW_TABLE)
+    pattern = layout.pattern("A")
+    raw = CAPTURED.replace(b"+021.89", b"--") + b" HLD"
+    found = pattern.fullmatch(raw)
+    whole = layout.read(found, raw)
+    assert {name: layout.read_one(found, raw, name) for name in whole} == dict(whole)
+    with pytest.raises(KeyError, match="humidity"):
+        layout.read_one(found, raw, "humidity")
+    with pytest.raises(ValueError, match="a data frame of the device's own layout"):
+        layout.read_one(pattern.fullmatch(b"A +014.62"), b"A +014.62", "pressure")
+
+
 @pytest.mark.parametrize("flags", [["HLD"], ["MOV", "OVR", "HLD"], FLAGS])
 def test_flags_follow_the_columns(flags: list[str]) -> None:
     """Any number of flags may follow, in any order."""

@@ -319,7 +319,7 @@ class Alicat(Instrument):
         self._raise_rejection(raw)
         value: Any
         if isinstance(parameter, (FrameReading, FrameSetting)):
-            value = self._column(self._decode_frame(raw), parameter)
+            value = self._decode_column(raw, parameter)
         elif parameter.header == "@":
             value = self.letter
         elif parameter.header == "VE":
@@ -502,25 +502,31 @@ class Alicat(Instrument):
 
     # Values.
 
-    def _decode_frame(self, raw: bytes) -> DataFrame:
+    def _known_layout(self) -> Layout:
         if self.layout is None:
             raise ValueError("the layout of the device's data frame has not been read")
+        return self.layout
+
+    def _match_frame(self, raw: bytes) -> re.Match[bytes] | None:
         found = self._found
-        if found is None or found.string is not raw:
-            found = self._pattern.fullmatch(raw)
-        return self.layout.read(found, raw)
+        return found if found and found.string is raw else self._pattern.fullmatch(raw)
+
+    def _decode_frame(self, raw: bytes) -> DataFrame:
+        return self._known_layout().read(self._match_frame(raw), raw)
 
     def _decode_poll(self, raw: bytes) -> DataFrame:
         self._raise_rejection(raw)
         return self._decode_frame(raw)
 
-    def _column(self, frame: DataFrame, parameter: Parameter[Any]) -> Any:
+    def _decode_column(self, raw: bytes, parameter: Parameter[Any]) -> Any:
+        layout, found = self._known_layout(), self._match_frame(raw)
         if parameter.name == "status":
-            return " ".join(frame.status)
-        if parameter.name not in frame:
-            text = f"its data frame has no {parameter.name}; it has {', '.join(frame)}"
-            raise DeviceError(Fault(REJECTED, text))
-        return frame[parameter.name]
+            return " ".join(layout.read(found, raw).status)
+        try:
+            return layout.read_one(found, raw, parameter.name)
+        except KeyError:
+            text = f"its data frame has no {parameter.name}; it has {', '.join(layout.units)}"
+            raise DeviceError(Fault(REJECTED, text)) from None
 
     def _raise_rejection(self, raw: bytes) -> None:
         if is_rejected(raw):

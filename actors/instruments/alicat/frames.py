@@ -123,6 +123,10 @@ class LayoutField:
     decimal: bool
     unit: str | None
 
+    def read(self, text: bytes) -> float | str | None:
+        """Return the value of what stands in the column; None for dashes."""
+        return _number(text) if self.decimal else text.decode("ascii")
+
 
 @frozen
 class DataFrame(Mapping[str, "float | str | None"]):
@@ -199,14 +203,29 @@ class Layout:
             ValueError: The frame does not have this layout: nothing was found.
         """
         if found is None:
-            raise _unexpected("a data frame of the device's own layout", raw)
+            raise _unexpected_frame(raw)
         *columns, flags = found.groups()
         values = {
-            each.name: _number(column) if each.decimal else column.decode("ascii")
-            for each, column in zip(self.fields, columns, strict=True)
+            each.name: each.read(column) for each, column in zip(self.fields, columns, strict=True)
         }
         status = flags.decode("ascii").split() if flags else ()
         return DataFrame(raw[:1].decode(), values, status, self.units)
+
+    def read_one(self, found: re.Match[bytes] | None, raw: bytes, name: str) -> float | str | None:
+        """Read one column of a data frame that was matched as for `read`.
+
+        Raises:
+            ValueError: The frame does not have this layout: nothing was found.
+            KeyError: There is no such column.
+        """
+        if found is None:
+            raise _unexpected_frame(raw)
+        group, column = self._groups[name]
+        return column.read(found[group])
+
+    @cached_property
+    def _groups(self) -> Mapping[str, tuple[int, LayoutField]]:
+        return {each.name: (group, each) for group, each in enumerate(self.fields, 1)}
 
 
 @frozen
@@ -455,6 +474,10 @@ def _text(raw: bytes) -> str:
         return raw.decode("ascii")
     except UnicodeDecodeError as error:
         raise _unexpected("ASCII text", raw) from error
+
+
+def _unexpected_frame(raw: bytes) -> ValueError:
+    return _unexpected("a data frame of the device's own layout", raw)
 
 
 def _unexpected(expected: str, raw: bytes) -> ValueError:
