@@ -54,8 +54,8 @@ def _table(found: Sequence[Measurement]) -> str:
     held = [each for each in found if each.budget is not None]
     rows = [
         f"Measured on {day}: {machine}, {versions}.",
-        f"{sum(each.ok for each in held)} of {len(held)} budgets are kept. What has none is",
-        "printed, and left out here.",
+        f"{sum(each.ok for each in held)} of {len(held)} budgets are kept. A run also prints",
+        "what has no budget; it is left out here.",
         "",
         "| what | measured | held against | at most | |",
         "|---|---:|---:|---:|---|",

@@ -1,8 +1,12 @@
 """The same simulated devices and files, driven by benchtree and by alicatlib and watlowlib.
 
+What is compared is an exchange: of Alicat's the whole data frame, of Watlow's one parameter. A
+process value takes benchtree two, as it looks at the input error first, and watlowlib one.
+
 They need Python 3.13: where it is found, an environment of their own is made beside this
 one, with exact versions; where it is not, there is nothing to compare and one line says so.
-Devices are driven by the interpreter of that environment, by benchtree as well.
+Devices are driven by the interpreter of that environment, by benchtree as well; rows of
+benchtree are written by this one.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from attrs import evolve
+
 from transports import BlockingSimProcess, SimSpec, parse_address
 
 from .report import Measurement
@@ -32,7 +38,7 @@ ENVIRONMENT: Final = ROOT / ".venv-peers"
 THEIRS: Final = "benchmarks.peers_theirs"
 OURS: Final = "benchmarks.peers_ours"
 
-RECORDINGS: Final = {200: (3, 1.0), 500: (5, 5.0), 1000: (3, 2.0)}
+RECORDINGS: Final = {200: (1, 3.0), 500: (5, 5.0), 1000: (3, 3.0)}
 """Rates in Hz, how many recordings of each, and how long each takes, in seconds.
 
 At the first none is to be missed, at the others fewer than the others miss. The rarer a miss,
@@ -41,6 +47,9 @@ the longer one has to look.
 
 REAL_TIME: Final = 10
 """The priority of recordings, and of what they record, among what is real-time: a low one."""
+
+FEWER: Final = 0.999
+"""How many times as many slots may be missed at most."""
 
 LEAST: Final = 3.0
 """How many times as many rows a second are to be written."""
@@ -110,13 +119,24 @@ def run(*, quick: bool) -> Iterable[Measurement]:
     python = find_python()
     if python is None:
         return
+    version = _version_of(python)
+    yield from (evolve(each, python=version) for each in _lines_measured(python, quick=quick))
+    yield from _sinks(python, 1 if quick else 3, 3 if quick else 30)
+
+
+def _version_of(python: Path) -> str:
+    say = "import platform; print(platform.python_version())"
+    done = subprocess.run([str(python), "-c", say], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
+
+
+def _lines_measured(python: Path, *, quick: bool) -> Iterable[Measurement]:
     recordings = dict.fromkeys(RECORDINGS, (1, 0.5)) if quick else RECORDINGS
     for library in MODELS:
         yield _exchanges(library, python, 40 if quick else 2000)
         for rate_hz, (rounds, seconds) in recordings.items():
             yield from _missed(library, python, rate_hz, seconds, rounds)
         yield _poll(library, python, 3 if quick else 30)
-    yield from _sinks(python, 1 if quick else 3, 3 if quick else 30)
 
 
 def _lines(library: str, count: int, latency_s: float, stack: ExitStack) -> Sequence[str]:
@@ -135,12 +155,18 @@ def _lines(library: str, count: int, latency_s: float, stack: ExitStack) -> Sequ
     return [str(parse_address(address).path) for address in sim.addresses]
 
 
+def _device(library: str) -> str:
+    """Return whose device the library is for."""
+    return library.removesuffix("lib")
+
+
 def _exchanges(library: str, python: Path, count: int) -> Measurement:
     """Compare what is added to a bare write and read, in turns on one port."""
     ours_s: list[float] = []
     theirs_s: list[float] = []
     bare_s: list[float] = []
     with ExitStack() as stack:
+        stack.enter_context(_one_processor())
         (port,) = _lines(library, 1, 0.0, stack)
         for _ in range(TURNS):
             bare_s += ask_worker(python, OURS, "bare", library, port, count // TURNS)
@@ -148,7 +174,7 @@ def _exchanges(library: str, python: Path, count: int) -> Measurement:
             theirs_s += ask_worker(python, THEIRS, "exchanges", library, port, count // TURNS)
     bare, ours, theirs = (statistics.median(each) for each in (bare_s, ours_s, theirs_s))
     return Measurement(
-        name=f"added to an exchange, {MODELS[library].split('.')[2].split(':')[0]}",
+        name=f"added to an exchange, {_device(library)}",
         value=(ours - bare) * 1e6,
         unit="us",
         ratio=(ours - bare) / (theirs - bare),
@@ -178,8 +204,8 @@ def _missed(
         unit="%",
         ratio=None if none_at_all else ours / theirs if theirs else float(ours),
         against=None if none_at_all else library,
-        # As many are not fewer.
-        budget=0.0 if none_at_all else 1.0 - 1.0 / slots,
+        # As many are not fewer, unless there are none.
+        budget=0.0 if none_at_all else FEWER,
         n=slots,
     )
     yield Measurement(name=f"{name}, {library}", value=theirs / slots * 100, unit="%", n=slots)
@@ -190,22 +216,40 @@ def _undisturbed() -> Generator[None]:
     """Let what is started in the block go before all other work, on Linux.
 
     Its own threads may keep a processor for milliseconds: whole slots, lost by whoever records
-    just then. Where real-time priority is not permitted, all stays on one processor: waking a
-    second one takes a virtual machine as long at times.
+    just then. Where real-time priority is not permitted, all stays on one processor.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REAL_TIME))
+    except OSError:
+        sys.stderr.write("peers: recording on one processor: real-time priority is not permitted\n")
+        with _one_processor():
+            yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+
+
+@contextmanager
+def _one_processor() -> Generator[None]:
+    """Keep what is started in the block on one processor, where the system lets one choose.
+
+    Waking a second one takes a virtual machine up to some milliseconds at times, and tenths of
+    one often, whoever waits for it.
     """
     if sys.platform != "linux":
         yield
         return
     allowed = os.sched_getaffinity(0)
-    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REAL_TIME))
-    except PermissionError:
-        os.sched_setaffinity(0, {max(allowed)})
+    os.sched_setaffinity(0, {max(allowed)})
     try:
         yield
     finally:
-        os.sched_setscheduler(0, policy, priority)
         os.sched_setaffinity(0, allowed)
 
 
@@ -220,7 +264,7 @@ def _poll(library: str, python: Path, count: int) -> Measurement:
         ours_s += ask_worker(python, OURS, "poll", library, count, *ports)
     ours, theirs = statistics.median(ours_s), statistics.median(theirs_s)
     return Measurement(
-        name=f"poll of {PORTS} ports of {LATENCY_S * 1e3:g} ms",
+        name=f"poll of {PORTS} ports of {LATENCY_S * 1e3:g} ms, {_device(library)}",
         value=ours * 1e3,
         unit="ms",
         ratio=(ours - LATENCY_S) / (theirs - LATENCY_S),

@@ -45,10 +45,12 @@ async def _measure(found: list[Measurement], quick: bool) -> None:
         found += await _beside(rp, 0.1 if quick else 1.0, 1 if quick else 3)
         found.append(await _arrays(rp, 3 if quick else 100))
         found += _shares(
-            "withdraw a trace until free", await _withdraw(rp, 2 if quick else 10), at_most=(20, 20)
+            "Red Pitaya, withdraw a trace until free",
+            await _withdraw(rp, 2 if quick else 10),
+            at_most=(20, 20),
         )
         found += _shares(
-            "withdraw a sweep until free",
+            "Red Pitaya, withdraw a sweep until free",
             await _withdraw_sweep(rp, 2 if quick else 10),
             at_most=(20, 20),
         )
@@ -97,7 +99,7 @@ async def _beside(rp: RedPitaya, duration_s: float, rounds: int) -> list[Measure
             while True:
                 taken += await _set(rp, 1, 0.002)
     serial_ms = 1e3 * sum(traces) / len(traces)
-    name = f"the same beside a trace of {serial_ms:.0f} ms"
+    name = f"Red Pitaya, set beside a trace of {serial_ms / 1e3:.1f} s"
     return _shares(name, taken, at_most=(5, 20))
 
 
@@ -159,8 +161,8 @@ async def _killed(rp: RedPitaya, times: int) -> list[Measurement]:
                 break
         back.append(time.perf_counter() - began_s)
     return [
-        *_shares("kill -9 until the caller is told", told, at_most=(100, 100)),
-        *_shares("kill -9 until another worker serves", back, at_most=(2000, 2000)),
+        *_shares("Red Pitaya, kill -9 until the caller is told", told, at_most=(100, 100)),
+        *_shares("Red Pitaya, kill -9 until another worker serves", back, at_most=(2000, 2000)),
     ]
 
 
@@ -174,7 +176,10 @@ async def _stalled(line: RemoteLine, events: list[Event]) -> Measurement:
     taken_ms = (time.perf_counter() - began_s) * 1e3
     await line.unhang()
     return Measurement(
-        name="a stalled board until it is noticed", value=taken_ms, unit="ms", budget=3000
+        name="Red Pitaya, a stalled board until it is noticed",
+        value=taken_ms,
+        unit="ms",
+        budget=3000,
     )
 
 

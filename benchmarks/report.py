@@ -28,6 +28,7 @@ class Measurement:
         against: What it is compared with, measured in the same run.
         budget: The most the ratio (or, without one, the value) may be; None for no budget.
         n: How many times it was measured.
+        python: The version of Python that did what was measured.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Measurement:
     against: str | None = None
     budget: float | None = None
     n: int = 1
+    python: str = platform.python_version()
 
     @property
     def ok(self) -> bool:
@@ -48,9 +50,8 @@ class Measurement:
     def as_json(self) -> str:
         """Return it as one JSON object."""
         fields = asdict(self)
-        n = fields.pop("n")
-        where = {"python": platform.python_version(), "trio": trio.__version__}
-        return json.dumps({**fields, "ok": self.ok, "n": n, **where})
+        last = {name: fields.pop(name) for name in ("n", "python")}
+        return json.dumps({**fields, "ok": self.ok, **last, "trio": trio.__version__})
 
     def as_text(self) -> str:
         """Return it as one line for people."""

@@ -105,11 +105,9 @@ def _rates(sinks: Mapping[str, Make], size: int, *, quick: bool) -> Iterable[Mea
         name = f"sink {kind}, batches of {size}"
         yield Measurement(name=name, value=rate, unit="rows/s", n=rounds * count)
         weight = weights[kind]
-        if size != HELD:
-            continue
         if weight is not None:
-            yield Measurement(name=f"sink {kind}", value=weight, unit="B/row", n=size * count)
-        if goal := GOALS.get(kind):
+            yield Measurement(name=name, value=weight, unit="B/row", n=size * count)
+        if size == HELD and (goal := GOALS.get(kind)):
             yield Measurement(
                 name=f"{name}, time of a row",
                 value=1e6 / rate,

@@ -18,6 +18,7 @@ REASONS = {
     "heavy": "need an extra or a Debian package; `make test-all` runs them",
     "soak": "run for many minutes; `make soak` runs them",
     "hardware": "need a real instrument; select them with `pytest -m hardware`",
+    "peer": "need Python 3.13 and another library; select them with `pytest -m peer`",
 }
 
 

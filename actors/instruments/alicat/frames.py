@@ -205,9 +205,13 @@ class Layout:
         if found is None:
             raise _unexpected_frame(raw)
         *columns, flags = found.groups()
-        values = {
-            each.name: each.read(column) for each, column in zip(self.fields, columns, strict=True)
-        }
+        values: dict[str, float | str | None] = {}
+        for each, text in zip(self.fields, columns, strict=True):
+            # As `LayoutField.read` does, without the calls: this is done for every sample.
+            if not each.decimal:
+                values[each.name] = text.decode("ascii")
+            else:
+                values[each.name] = None if text.endswith(b"-") else float(text)
         status = flags.decode("ascii").split() if flags else ()
         return DataFrame(raw[:1].decode(), values, status, self.units)
 
