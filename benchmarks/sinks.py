@@ -106,7 +106,9 @@ def _rates(sinks: Mapping[str, Make], size: int, *, quick: bool) -> Iterable[Mea
         yield Measurement(name=name, value=rate, unit="rows/s", n=rounds * count)
         weight = weights[kind]
         if weight is not None:
-            yield Measurement(name=name, value=weight, unit="B/row", n=size * count)
+            yield Measurement(
+                name=f"{name}, size of a row", value=weight, unit="B/row", n=size * count
+            )
         if size == HELD and (goal := GOALS.get(kind)):
             yield Measurement(
                 name=f"{name}, time of a row",
