@@ -128,7 +128,8 @@ async def test_factory_is_called_once_per_attempt_and_its_source_adopted(
     summary = recording.summary
     assert summary.disconnects == 1
     assert summary.samples_missing + summary.samples_read == summary.samples_expected == 100
-    assert summary.samples_read == summary.samples_emitted == len(batches)
+    # What comes back late shares its batch with the next sample at times.
+    assert summary.samples_read == summary.samples_emitted == sum(map(len, batches))
     assert 25 < summary.samples_missing < 45
     assert [type(event) for event in seen].count(SourceReturned) == 1
 
