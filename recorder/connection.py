@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from random import Random
 from typing import Final
 
 import trio
@@ -32,10 +32,16 @@ def is_connection_error(error: BaseException) -> bool:
 
 
 class Backoff:
-    """Growing waits between attempts: doubled each time, up to a bound, and jittered."""
+    """Growing waits between attempts: doubled each time, up to a bound, and jittered.
 
-    def __init__(self, first_s: float = FIRST_WAIT_S, longest_s: float = LONGEST_WAIT_S) -> None:
+    The jitter is that of the name: repeatable, and different for each.
+    """
+
+    def __init__(
+        self, name: str, first_s: float = FIRST_WAIT_S, longest_s: float = LONGEST_WAIT_S
+    ) -> None:
         """Begin with `first_s`."""
+        self._random = Random(name)  # noqa: S311 - jitter is no secret
         self._first_s = first_s
         self._longest_s = longest_s
         self._next_s = first_s
@@ -43,7 +49,7 @@ class Backoff:
     def next_s(self) -> float:
         """Return how long to wait before the next attempt, in seconds."""
         wait_s, self._next_s = self._next_s, min(2 * self._next_s, self._longest_s)
-        return wait_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+        return wait_s * self._random.uniform(1 - _JITTER, 1 + _JITTER)
 
     def reset(self) -> None:
         """Begin anew, after a success."""

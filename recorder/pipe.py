@@ -165,7 +165,7 @@ class _Outlet:
         # What the sink refused for the time being; there is a journal while it is set.
         self._trouble: Exception | None = None
         self._spill: Spill | None = None
-        self._backoff = Backoff(RETRY_S, LONGEST_RETRY_S)
+        self._backoff = Backoff(sink.name, RETRY_S, LONGEST_RETRY_S)
         self._retry_s = math.inf
         self._in_spill = False
         # Shielded, so that cancelling the pipe does not cut a write short; `end` bounds it.

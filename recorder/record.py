@@ -133,8 +133,9 @@ def record(  # noqa: PLR0913 - the options of recorders that laboratories know
             instrument ignores `names`.
         parameters: `name`, of every device that has it, or `device.name`.
         rate_hz: Slots per second.
-        duration: In seconds: `max(1, round(duration * rate_hz))` slots, then the stream ends,
-            at most one period and at most `GRACE_S` after the last slot. None for no end.
+        duration: In seconds: `max(1, round(duration * rate_hz))` slots, then the stream ends:
+            as soon as every bus has answered or failed in the last slot, at most one period
+            and at most `GRACE_S` after it. None for no end.
         names: The devices to poll; None for all.
         instances: Which loops or channels to poll, from 1.
         overflow: What happens when the consumer is slower; a policy or its value.
@@ -347,7 +348,7 @@ class _Recorder:
         schedule = self._schedule
         book = self._book
         slot = feed.joined
-        backoff = Backoff()
+        backoff = Backoff(feed.partition.name)
         with scope, ExitStack() as stack:
             partition = feed.partition
             if isinstance(partition, Watched):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -25,6 +26,7 @@ from recorder import (
     is_connection_error,
     record,
 )
+from recorder.connection import Backoff
 
 from .sources import Bench, Bus, Meter, read
 
@@ -74,6 +76,13 @@ class Flaky(Meter):
 def test_connection_errors_are_told_from_failed_reads(error: Exception, lost: bool) -> None:
     """A timeout or a garbled reply is a failed read; a vendor's own class counts by its name."""
     assert is_connection_error(error) is lost
+
+
+def test_waits_between_attempts_are_repeatable_and_differ_by_name() -> None:
+    """A run can be repeated exactly, and sources lost at once do not all return at once."""
+    first, again, other = ([backoff.next_s() for _ in range(9)] for backoff in map(Backoff, "aab"))
+    assert first == again
+    assert not set(first) & set(other)
 
 
 async def test_lost_foreign_source_ends_the_recording_with_everything_delivered(
@@ -128,8 +137,7 @@ async def test_factory_is_called_once_per_attempt_and_its_source_adopted(
     summary = recording.summary
     assert summary.disconnects == 1
     assert summary.samples_missing + summary.samples_read == summary.samples_expected == 100
-    # What comes back late shares its batch with the next sample at times.
-    assert summary.samples_read == summary.samples_emitted == sum(map(len, batches))
+    assert summary.samples_read == summary.samples_emitted == len(batches)
     assert 25 < summary.samples_missing < 45
     assert [type(event) for event in seen].count(SourceReturned) == 1
 
@@ -160,6 +168,25 @@ async def test_end_does_not_wait_for_a_reconnection(autojump_clock: MockClock) -
         assert len([batch async for batch in recording.stream]) == 1
     assert trio.current_time() - begin_s == pytest.approx(60)
     assert recording.summary.total() == Counts(read=1, missing=599, emitted=1)
+
+
+async def test_attempt_that_fails_in_the_last_slot_is_its_end(autojump_clock: MockClock) -> None:
+    """Nothing of the last slot can come any more: the stream ends as after an answer."""
+    backoff = Backoff("Flaky")
+    attempt_s = 0.1 + sum(backoff.next_s() for _ in range(5))
+    slots = math.ceil(attempt_s * 10)
+    assert attempt_s < slots / 10 - 0.01
+    begin_s = trio.current_time()
+    async with record(
+        Flaky(lambda number: EOFError() if number else None),
+        parameters=["volt"],
+        rate_hz=10,
+        duration=slots / 10,
+        auto_reconnect=True,
+    ) as recording:
+        assert len([batch async for batch in recording.stream]) == 1
+    assert trio.current_time() - begin_s == pytest.approx(attempt_s)
+    assert recording.summary.total() == Counts(read=1, missing=slots - 1, emitted=1)
 
 
 @pytest.mark.parametrize("on_error", ["record", "stop"])
