@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -177,7 +178,7 @@ class Attempts:
         if ticket.unwanted:
             # Taken back while the line was got ready to try it again.
             self._drop(member, ticket, Cause.WITHDRAWN, WITHDRAWN)
-        if command.deadline_s <= trio.current_time():
+        if command.deadline_s != math.inf and command.deadline_s <= trio.current_time():
             self._drop(member, ticket, Cause.EXPIRED, "its deadline passed before its turn")
         if command.priority is not EMERGENCY:
             objection = self._intake.objection(command.instrument, plan, command.lease)
@@ -188,7 +189,10 @@ class Attempts:
             unmet = None if plan.unmet is None else plan.unmet()
             if unmet is not None:
                 self._drop(member, ticket, Cause.DEPENDENCY, unmet)
-            if self.alone and (self._inbox.next_emergency() or self._safety.next_unsafe()):
+            if self.alone and (
+                (self._inbox.emergencies and self._inbox.next_emergency())
+                or (self._safety.due and self._safety.next_unsafe())
+            ):
                 # It came while the line was got ready, and goes before what is not sent yet.
                 self._put_back(member, ticket)
                 raise _NotSentError

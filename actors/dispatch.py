@@ -176,15 +176,13 @@ class Dispatch:
             return self.upkeep.lose(self._intake.reason)
         if len(self._aside) >= self._transport.max_in_flight:
             return self._inbox.wait()
-        emergency = self._inbox.next_emergency()
-        if emergency is not None:
+        if self._inbox.emergencies and (emergency := self._inbox.next_emergency()) is not None:
             member = self._intake.members[emergency.command.instrument]
             # Whoever answers there must be known before it is told anything.
             if member.known:
                 return self._next_command()
             return self._work_on(member, self.upkeep.bring_up, urgent=True)
-        unsafe = self.safety.next_unsafe()
-        if unsafe is not None:
+        if self.safety.due and (unsafe := self.safety.next_unsafe()) is not None:
             return self._work_on(unsafe, self.upkeep.drive_safe, urgent=True)
         return self._next_in_turn()
 
@@ -196,7 +194,7 @@ class Dispatch:
             self._probed_last = True
             return self._work_on(self.upkeep.next_probed(), self.upkeep.probe)
         self._probed_last = False
-        if self._engagements and not self._continued_last:
+        if self._engagements.members and not self._continued_last:
             member_due = self._engagements.due(trio.current_time())
             if member_due is not None:
                 self._continued_last = True
@@ -225,7 +223,7 @@ class Dispatch:
         """Return the wait for work; None where some has become due."""
         self.quiet.set()
         next_s = self.upkeep.next_probe_s
-        if self._engagements:
+        if self._engagements.members:
             next_s = min(next_s, self._engagements.next_due_s())
         if next_s == math.inf:
             return self._inbox.wait()

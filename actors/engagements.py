@@ -20,19 +20,23 @@ from .ticket import Ticket
 
 
 class Engagements:
-    """The engaged lanes of one bus."""
+    """The engaged lanes of one bus.
+
+    Attributes:
+        members: Whose lanes they are; their own.
+    """
 
     def __init__(self) -> None:
         """Start without any."""
-        self._members: list[Member] = []
+        self.members: list[Member] = []
 
     def __len__(self) -> int:
         """Return how many lanes are engaged."""
-        return len(self._members)
+        return len(self.members)
 
     def __iter__(self) -> Iterator[Member]:
         """Iterate over the members whose lanes are engaged."""
-        return iter(tuple(self._members))
+        return iter(tuple(self.members))
 
     def engage(
         self,
@@ -46,7 +50,7 @@ class Engagements:
     ) -> None:
         """Hold a lane for a command."""
         if member.engagement is None:
-            self._members.append(member)
+            self.members.append(member)
         member.engagement = Engagement(ticket, then, due_s, fault, ends_s)
         member.lane.engaged = True
 
@@ -55,7 +59,7 @@ class Engagements:
         if member.engagement is not None:
             member.engagement = None
             member.lane.engaged = False
-            self._members.remove(member)
+            self.members.remove(member)
 
     def next_due_s(self) -> float:
         """Return when the next of them has something to do, in Trio time."""
@@ -67,7 +71,7 @@ class Engagements:
         return member if due_s <= now_s else None
 
     def _ready(self) -> Iterator[tuple[float, Member]]:
-        for member in self._members:
+        for member in self.members:
             engagement = member.engagement
             in_service = member.service is Service.IN_SERVICE
             if engagement is not None and in_service and not member.lane.busy:

@@ -119,16 +119,20 @@ class Lane(Generic[M]):
 
 
 class Inbox(Generic[M]):
-    """All lanes of one actor."""
+    """All lanes of one actor.
 
-    __slots__ = ("_asleep", "_bell", "_emergencies", "_lanes", "_rung", "_turns")
+    Attributes:
+        emergencies: How many emergencies wait; the inbox's own.
+    """
+
+    __slots__ = ("_asleep", "_bell", "_lanes", "_rung", "_turns", "emergencies")
 
     def __init__(self) -> None:
         """Make an inbox without lanes."""
         self._lanes: list[Lane[M]] = []
         # Lanes that hold messages, in the order of their turns.
         self._turns: list[Lane[M]] = []
-        self._emergencies = 0
+        self.emergencies = 0
         # The actor's task while it waits.
         self._asleep: trio.lowlevel.Task | None = None
         # Where it waits instead, while that has an end.
@@ -197,8 +201,8 @@ class Inbox(Generic[M]):
 
     def take_nowait(self) -> M | None:
         """Return the next message, or None when no lane has one that may go now."""
-        if self._emergencies and (lane := self._next_urgent()) is not None:
-            self._emergencies -= 1
+        if self.emergencies and (lane := self._next_urgent()) is not None:
+            self.emergencies -= 1
             message = lane.pop()
             if not lane.count:
                 self._turns.remove(lane)
@@ -228,7 +232,7 @@ class Inbox(Generic[M]):
         queue[id(message)] = message
         queue.move_to_end(id(message), last=False)
         if priority is EMERGENCY:
-            self._emergencies += 1
+            self.emergencies += 1
 
     def block(self, lane: Lane[M], message: M) -> None:
         """Keep a waiting message, and those behind it, until it is unblocked."""
@@ -251,7 +255,7 @@ class Inbox(Generic[M]):
         if lane.blocked is not None:
             lane.blocked.discard(id(message))
         if priority is EMERGENCY:
-            self._emergencies -= 1
+            self.emergencies -= 1
         if not lane.count:
             self._turns.remove(lane)
         lane.make_room()
@@ -261,7 +265,7 @@ class Inbox(Generic[M]):
         """Take everything out of a lane and return it, first served first."""
         messages = list(lane)
         if messages:
-            self._emergencies -= len(lane.queues[EMERGENCY] or ())
+            self.emergencies -= len(lane.queues[EMERGENCY] or ())
             lane.queues = [None] * len(Priority)
             lane.count = 0
             lane.blocked = None
@@ -274,7 +278,7 @@ class Inbox(Generic[M]):
 
     def next_emergency(self) -> M | None:
         """Return the emergency that is served next, without taking it."""
-        if not self._emergencies or (lane := self._next_urgent()) is None:
+        if not self.emergencies or (lane := self._next_urgent()) is None:
             return None
         return next(iter((lane.queues[EMERGENCY] or {}).values()))
 
@@ -326,5 +330,5 @@ class Inbox(Generic[M]):
             queue = lane.queues[priority] = OrderedDict()
         queue[id(message)] = message
         if priority is EMERGENCY:
-            self._emergencies += 1
+            self.emergencies += 1
         self.ring()

@@ -18,31 +18,32 @@ from .reply import ReplyChannel
 
 
 class Safety:
-    """Knows which instruments of a bus have to be driven safe, and drives them."""
+    """Knows which instruments of a bus have to be driven safe, and drives them.
+
+    Attributes:
+        due: For whom that is to be tried now, whatever their breakers say; its own.
+    """
 
     def __init__(self, intake: Intake, exchanges: Exchanges) -> None:
         """Owe nobody anything yet."""
         self._intake = intake
         self._exchanges = exchanges
         self._events = intake.events
-        # For whom that is to be tried now, whatever their breakers say.
-        self._due: dict[Member, None] = {}
+        self.due: dict[Member, None] = {}
 
     def next_unsafe(self) -> Member | None:
         """Return an instrument that has to be driven safe now."""
-        if not self._due:
-            return None
         members = self._intake.members.values()
         # One that hangs waits for its next try until everybody has had one.
         return min(
-            (each for each in members if each in self._due and not each.lane.busy),
+            (each for each in members if each in self.due and not each.lane.busy),
             key=lambda each: (each.safe_tries, each.service is not Service.IN_SERVICE),
             default=None,
         )
 
     def others_unsafe(self, member: Member) -> bool:
         """Return whether others have not had their first try to be driven safe."""
-        return any(not each.safe_tries for each in self._due if each is not member)
+        return any(not each.safe_tries for each in self.due if each is not member)
 
     def require(self, member: Member, reason: str) -> None:
         """Note that an instrument has to be driven safe."""
@@ -51,7 +52,7 @@ class Safety:
 
     def require_now(self, member: Member) -> None:
         """Have what is owed tried now, whatever the breakers say."""
-        self._due[member] = None
+        self.due[member] = None
 
     def require_again(self, member: Member) -> None:
         """Note that a tripped instrument may have left its safe state."""
@@ -108,7 +109,7 @@ class Safety:
         if refused is not None:
             raise refused
         reason, member.safe_reason = member.safe_reason, None
-        self._due.pop(member, None)
+        self.due.pop(member, None)
         member.touched = member.safe_unsaid = False
         member.safe_told.send(None)
         self._events.publish(
@@ -117,9 +118,9 @@ class Safety:
 
     def note_unsafe(self, member: Member, error: str) -> None:
         """Tell who waits that an instrument could not be driven safe yet."""
-        if member.safe_reason is None or member not in self._due:
+        if member.safe_reason is None or member not in self.due:
             return
-        del self._due[member]
+        del self.due[member]
         told, member.safe_told = member.safe_told, ReplyChannel()
         told.send(error)
         self._events.publish(

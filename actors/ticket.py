@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Generic, Self, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Generic, Self, TypeVar
 
 import trio
 
@@ -107,12 +107,12 @@ class Ticket(Generic[T]):
         """The command's number."""
         return self.command.seq
 
-    async def outcome(self) -> Outcome[T]:
+    def outcome(self) -> Coroutine[Any, Any, Outcome[T]]:
         """Wait for the outcome and return it; a failure is returned, not raised.
 
         Cancelling leaves the command as it is: call `withdraw` to take it back.
         """
-        return await self._channel.receive()
+        return self._channel.receive()
 
     def progress(self) -> AsyncIterator[Progress]:
         """Iterate over how far an operation has come, as the device says it, until it is over.

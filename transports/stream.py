@@ -116,6 +116,7 @@ class StreamTransport:
 
     Attributes:
         key: The canonical name of the bus, as it was when the line was opened last.
+        state: The state of the line; only the line itself sets it.
     """
 
     max_in_flight: int = 1
@@ -139,7 +140,7 @@ class StreamTransport:
         self._framer = framing.framer(profile.max_frame)
         self._profile = profile
         self._clock: Clock = SystemClock()  # the run's own from `open` on
-        self._state = LineState.CLOSED
+        self.state = LineState.CLOSED
         # Open exactly when the state is not CLOSED.
         self._stream: ByteStream | None = None
         # The same stream, where it ends its waits by itself.
@@ -159,12 +160,7 @@ class StreamTransport:
 
     def __repr__(self) -> str:
         """Return the key, the state and the counts."""
-        return f"<{type(self).__name__} {self.key} {self._state.name} {self._counters}>"
-
-    @property
-    def state(self) -> LineState:
-        """The state of the line."""
-        return self._state
+        return f"<{type(self).__name__} {self.key} {self.state.name} {self._counters}>"
 
     @property
     def counters(self) -> LineCounters:
@@ -190,7 +186,7 @@ class StreamTransport:
             ConnectError: It cannot be opened now, or not within `connect_within_s`.
             PortOwnedError: Somebody else has it.
         """
-        if self._state is not LineState.CLOSED:
+        if self.state is not LineState.CLOSED:
             raise LineBusyError("the line is open already", address=self.key)
         within_s = self._profile.connect_within_s
         stream: ByteStream | None = None
@@ -218,7 +214,7 @@ class StreamTransport:
         self._clock = current_clock()
         self._stream = stream
         self._timed = stream if isinstance(stream, TimedStream) else None
-        self._state = advance(self._state, LineEvent.OPENED)
+        self.state = advance(self.state, LineEvent.OPENED)
         self._quiet_since_s = float("-inf")
         self._counters.opened += 1
 
@@ -267,9 +263,9 @@ class StreamTransport:
 
     async def resync(self, fence: Exchange | None = None) -> None:
         """Bring a stale line back into step, as the profile says. See `Transport.resync`."""
-        if self._state is LineState.CLOSED:
+        if self.state is LineState.CLOSED:
             raise LineClosedError("the line is closed", address=self.key)
-        if self._state is not LineState.STALE:
+        if self.state is not LineState.STALE:
             return
         self._counters.resyncs += 1
         # A late answer to an owed request equal to the fence would be taken for the fence's.
@@ -314,7 +310,7 @@ class StreamTransport:
             elif not self._reopening:
                 return
             # An exchange in flight meets the loss itself, and says so.
-            if stream is self._stream is not None and self._state is not LineState.WAITING:
+            if stream is self._stream is not None and self.state is not LineState.WAITING:
                 await self.aclose()
                 return
             await trio.sleep(IDLE_CHECK_S)
@@ -322,7 +318,7 @@ class StreamTransport:
     async def aclose(self) -> None:
         """Close the line; what was owed on it is forgotten."""
         stream, self._stream, self._timed = self._stream, None, None
-        self._state = advance(self._state, LineEvent.CLOSE)
+        self.state = advance(self.state, LineEvent.CLOSE)
         self._owed.clear()
         self._framer.clear()
         if stream is not None:
@@ -332,9 +328,9 @@ class StreamTransport:
 
     def _ready_stream(self) -> ByteStream:
         stream = self._open_stream()
-        if self._state is READY:
+        if self.state is READY:
             return stream
-        if self._state is LineState.WAITING:
+        if self.state is LineState.WAITING:
             raise LineBusyError("another exchange is in flight", address=self.key)
         raise LineStaleError("an abandoned exchange owes its reply", address=self.key)
 
@@ -344,13 +340,14 @@ class StreamTransport:
         return self._stream
 
     def _note_sent(self, event: LineEvent) -> float:
-        self._state = advance(self._state, event)
+        self.state = advance(self.state, event)
         self._last_sent_s = self._clock.now_s()
         return self._last_sent_s
 
     def _note_completed(self) -> None:
-        self._state = advance(self._state, COMPLETED)
-        self._quiet_since_s = self._clock.now_s()
+        self.state = advance(self.state, COMPLETED)
+        if self._profile.pacing_s:
+            self._quiet_since_s = self._clock.now_s()
         self._owed.clear()
 
     async def _pace(self) -> None:
@@ -363,12 +360,12 @@ class StreamTransport:
         count = self._framer.clear()
         while data := stream.read_nowait():
             count += len(data)
-        if count and self._state is not LineState.STALE:
+        if count and self.state is not LineState.STALE:
             self._counters.unsolicited_bytes += count
 
     async def _flush(self, stream: ByteStream) -> None:
         """Discard what arrived unasked, unless somebody waits for what arrives."""
-        if stream is not self._stream or self._state is not READY:
+        if stream is not self._stream or self.state is not READY:
             return
         try:
             self._discard_input(stream)
@@ -473,8 +470,8 @@ class StreamTransport:
                 pass
         if isinstance(why, TransportError):
             why.address, why.sent = self.key, exchange.request
-        if self._state is LineState.WAITING:
-            self._state = advance(self._state, LineEvent.ABANDONED)
+        if self.state is LineState.WAITING:
+            self.state = advance(self.state, LineEvent.ABANDONED)
             self._owed.append(exchange)
             self._quiet_since_s = self._clock.now_s()
             late_s = (exchange.reply_within_s or 0.0) + self._profile.lateness_s
@@ -497,7 +494,7 @@ class StreamTransport:
         except PeerLostError as lost:
             await self._lose(lost)
             raise
-        stale = self._state is LineState.STALE
+        stale = self.state is LineState.STALE
         sent_s = self._note_sent(LineEvent.FENCED if stale else SENT)
         # In order, the fence's answer comes after the last reply owed, however late that is.
         deadline_s = max(self._late_until_s, sent_s + self._profile.lateness_s)
@@ -540,6 +537,6 @@ class StreamTransport:
         except PeerLostError as lost:
             await self._lose(lost)
             raise
-        if self._state is LineState.STALE:
-            self._state = advance(self._state, LineEvent.RESYNCED)
+        if self.state is LineState.STALE:
+            self.state = advance(self.state, LineEvent.RESYNCED)
             self._owed.clear()

@@ -515,8 +515,10 @@ class Alicat(Instrument):
         return self._known_layout().read(self._match_frame(raw), raw)
 
     def _decode_poll(self, raw: bytes) -> DataFrame:
-        self._raise_rejection(raw)
-        return self._decode_frame(raw)
+        found = self._match_frame(raw)
+        if found is None:
+            self._raise_rejection(raw)
+        return self._known_layout().read(found, raw)
 
     def _decode_column(self, raw: bytes, parameter: Parameter[Any]) -> Any:
         layout, found = self._known_layout(), self._match_frame(raw)

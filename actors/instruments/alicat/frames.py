@@ -123,9 +123,10 @@ class LayoutField:
     decimal: bool
     unit: str | None
 
-    def read(self, text: bytes) -> float | str | None:
-        """Return the value of what stands in the column; None for dashes."""
-        return _number(text) if self.decimal else text.decode("ascii")
+    @property
+    def read(self) -> Callable[[bytes], float | str | None]:
+        """What gives the value of what stands in the column; None for dashes."""
+        return _number if self.decimal else _word
 
 
 @frozen
@@ -205,13 +206,9 @@ class Layout:
         if found is None:
             raise _unexpected_frame(raw)
         *columns, flags = found.groups()
-        values: dict[str, float | str | None] = {}
-        for each, text in zip(self.fields, columns, strict=True):
-            # As `LayoutField.read` does, without the calls: this is done for every sample.
-            if not each.decimal:
-                values[each.name] = text.decode("ascii")
-            else:
-                values[each.name] = None if text.endswith(b"-") else float(text)
+        values = {
+            name: read(text) for (name, read), text in zip(self._readers, columns, strict=True)
+        }
         status = flags.decode("ascii").split() if flags else ()
         return DataFrame(raw[:1].decode(), values, status, self.units)
 
@@ -224,12 +221,16 @@ class Layout:
         """
         if found is None:
             raise _unexpected_frame(raw)
-        group, column = self._groups[name]
-        return column.read(found[group])
+        group, read = self._groups[name]
+        return read(found[group])
 
     @cached_property
-    def _groups(self) -> Mapping[str, tuple[int, LayoutField]]:
-        return {each.name: (group, each) for group, each in enumerate(self.fields, 1)}
+    def _readers(self) -> Sequence[tuple[str, Callable[[bytes], float | str | None]]]:
+        return tuple((each.name, each.read) for each in self.fields)
+
+    @cached_property
+    def _groups(self) -> Mapping[str, tuple[int, Callable[[bytes], float | str | None]]]:
+        return {name: (group, read) for group, (name, read) in enumerate(self._readers, 1)}
 
 
 @frozen
@@ -471,6 +472,10 @@ def _layout_field(
 def _number(text: bytes) -> float | None:
     # Dashes alone are no number; a number has one sign at most.
     return None if text.endswith(b"-") else float(text)
+
+
+def _word(text: bytes) -> str:
+    return text.decode("ascii")
 
 
 def _text(raw: bytes) -> str:
