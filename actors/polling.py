@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, overload
 import trio
 from attrs import define, evolve
 
-from transports import current_clock
+from transports import Reply, current_clock
 
 from .bus import Bus
 from .command import LOW, Outcome, Plan
@@ -233,21 +233,25 @@ class BusPoll:
     def _hand_over(
         self, group: _Group, outcome: Outcome[Any], deliver: Callable[[Sample], None]
     ) -> None:
-        for key, plan in group.wanted:
-            if outcome.error is not None:
+        if outcome.error is not None:
+            for key, _ in group.wanted:
                 self._note(key, outcome.error.cause, str(outcome.error))
-            elif len(group.wanted) == 1 or outcome.reply is None:
-                deliver(sample_of(group.instrument, key, outcome))
+            return
+        reply = outcome.reply
+        if reply is None:
+            raise ValueError(f"{group.plan.name}: the read did not complete")
+        clock = current_clock()
+        # The wall clock now, less what has passed since the reply.
+        received_utc_ns = clock.utc_ns() - (clock.mono_ns() - reply.received_ns)
+        for key, plan in group.wanted:
+            try:
+                value = outcome.value if len(group.wanted) == 1 else plan.decode(reply.data)
+            except DeviceError as error:
+                self._note(key, Cause.DEVICE, str(error))
+            except ValueError as error:
+                self._note(key, Cause.TRANSPORT, f"the reply does not fit: {error}")
             else:
-                try:
-                    value = plan.decode(outcome.reply.data)
-                except DeviceError as error:
-                    self._note(key, Cause.DEVICE, str(error))
-                except ValueError as error:
-                    self._note(key, Cause.TRANSPORT, f"the reply does not fit: {error}")
-                else:
-                    own = Outcome(value=value, reply=outcome.reply)
-                    deliver(sample_of(group.instrument, key, own))
+                deliver(_sample_of(group.instrument, key, value, reply, received_utc_ns))
 
     def _note(self, key: SampleKey, cause: Cause, error: str) -> None:
         self._events.publish(
@@ -255,13 +259,10 @@ class BusPoll:
         )
 
 
-def sample_of(instrument: Readable, key: SampleKey, outcome: Outcome[Value]) -> Sample:
-    """Return the sample that a completed read gave."""
-    reply = outcome.reply
-    if reply is None:
-        raise ValueError(f"{key}: the read did not complete")
+def _sample_of(
+    instrument: Readable, key: SampleKey, value: Value, reply: Reply, received_utc_ns: int
+) -> Sample:
     declared = instrument.parameters[key.parameter]
-    clock = current_clock()
     return Sample(
         device=key.device,
         address=instrument.unit if instrument.unit is not None else instrument.bus.key,
@@ -269,12 +270,11 @@ def sample_of(instrument: Readable, key: SampleKey, outcome: Outcome[Value]) -> 
         parameter=key.parameter,
         parameter_id=declared.header,
         instance=key.instance,
-        value=outcome.value,
+        value=value,
         unit=instrument.unit_of(declared),
         requested_ns=reply.sent_ns,
         received_ns=reply.received_ns,
-        # The wall clock now, less what has passed since the reply.
-        received_utc_ns=clock.utc_ns() - (clock.mono_ns() - reply.received_ns),
+        received_utc_ns=received_utc_ns,
         raw=reply.data,
     )
 

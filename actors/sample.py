@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,7 @@ Value: TypeAlias = float | int | bool | str | None
 """What a scalar reading can be. None: the device reports the value as unavailable."""
 
 
-@frozen
-class SampleKey:
+class SampleKey(NamedTuple):
     """What a recording expects once per slot.
 
     Attributes:

@@ -316,11 +316,11 @@ class Alicat(Instrument):
 
     def decode(self, parameter: Parameter[T], raw: bytes) -> T | None:
         """Return the value in a reply."""
+        if isinstance(parameter, (FrameReading, FrameSetting)):
+            return self._decode_column(raw, parameter)  # type: ignore[no-any-return]  # the column follows parameter.type
         self._raise_rejection(raw)
         value: Any
-        if isinstance(parameter, (FrameReading, FrameSetting)):
-            value = self._decode_column(raw, parameter)
-        elif parameter.header == "@":
+        if parameter.header == "@":
             value = self.letter
         elif parameter.header == "VE":
             value = decode_firmware(raw)
@@ -400,7 +400,7 @@ class Alicat(Instrument):
     def _conditions(self, raw: bytes) -> Sequence[Fault]:
         return [
             Fault(self.conditions[flag], f"its status says {flag}", raw)
-            for flag in self._decode_poll(raw).status
+            for flag in self._decode_frame(raw).status
             if flag in self.conditions
         ]
 
@@ -421,7 +421,7 @@ class Alicat(Instrument):
     def poll_plans(self) -> Sequence[Plan[Any]]:
         """Return the one poll that gives the whole data frame."""
         if self._poll is None:
-            plan = Plan(name="poll", exchange=self._frame_exchange(), decode=self._decode_poll)
+            plan = Plan(name="poll", exchange=self._frame_exchange(), decode=self._decode_frame)
             if self.layout is None:
                 return (plan,)
             self._poll = plan
@@ -509,19 +509,19 @@ class Alicat(Instrument):
 
     def _match_frame(self, raw: bytes) -> re.Match[bytes] | None:
         found = self._found
-        return found if found and found.string is raw else self._pattern.fullmatch(raw)
+        if found is None or found.string is not raw:
+            found = self._pattern.fullmatch(raw)
+            if found is None:
+                self._raise_rejection(raw)
+        return found
 
     def _decode_frame(self, raw: bytes) -> DataFrame:
-        return self._known_layout().read(self._match_frame(raw), raw)
-
-    def _decode_poll(self, raw: bytes) -> DataFrame:
         found = self._match_frame(raw)
-        if found is None:
-            self._raise_rejection(raw)
         return self._known_layout().read(found, raw)
 
     def _decode_column(self, raw: bytes, parameter: Parameter[Any]) -> Any:
-        layout, found = self._known_layout(), self._match_frame(raw)
+        found = self._match_frame(raw)
+        layout = self._known_layout()
         if parameter.name == "status":
             return " ".join(layout.read(found, raw).status)
         try:

@@ -179,7 +179,7 @@ class Layout:
 
     def find(self, name: str) -> LayoutField | None:
         """Return a column by name, or None."""
-        return next((each for each in self.fields if each.name == name), None)
+        return self._by_name.get(name)
 
     def pattern(self, unit: str) -> re.Pattern[bytes]:
         """Return what a data frame of that unit looks like, a group for each column."""
@@ -223,6 +223,10 @@ class Layout:
             raise _unexpected_frame(raw)
         group, read = self._groups[name]
         return read(found[group])
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, LayoutField]:
+        return {each.name: each for each in reversed(self.fields)}
 
     @cached_property
     def _readers(self) -> Sequence[tuple[str, Callable[[bytes], float | str | None]]]:
