@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--quick", action="store_true", help="so few rounds that only working is shown"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--page", type=Path, help="put the table into this page as well")
+    parser.add_argument("--page", type=Path, help="put the table of a whole run into this page")
     chosen = parser.parse_args(arguments)
     unknown = sorted(set(chosen.names) - set(BENCHMARKS))
     if unknown:
@@ -73,6 +73,10 @@ def main(arguments: list[str] | None = None) -> int:
             check_page(chosen.page)
         except (OSError, ValueError) as error:
             parser.error(f"--page: {error}")
+        if chosen.names or chosen.quick:
+            parser.error(
+                "--page: the table is of all benchmarks in full; leave NAME and --quick out"
+            )
     found: list[Measurement] = []
     for name in dict.fromkeys(chosen.names or BENCHMARKS):
         began_s = time.monotonic()

@@ -1,12 +1,14 @@
 """The same simulated devices and files, driven by benchtree and by alicatlib and watlowlib.
 
-What is compared is an exchange: of Alicat's the whole data frame, of Watlow's one parameter. A
-process value takes benchtree two, as it looks at the input error first, and watlowlib one.
+Both read the same of a device: of an Alicat its whole data frame (one column where recorded), of
+a Watlow its setpoint, which is one exchange for both. A process value is compared as well, without
+a budget: benchtree asks first whether the input has an error, which is one exchange more.
 
 They need Python 3.13: where it is found, an environment of their own is made beside this
 one, with exact versions; where it is not, there is nothing to compare and one line says so.
 Devices are driven by the interpreter of that environment, by benchtree as well; rows of
-benchtree are written by this one.
+benchtree are written by this one. Each library has its devices open for the length of the
+comparison, and they take turns.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from attrs import evolve
 
@@ -38,7 +41,7 @@ ENVIRONMENT: Final = ROOT / ".venv-peers"
 THEIRS: Final = "benchmarks.peers_theirs"
 OURS: Final = "benchmarks.peers_ours"
 
-RECORDINGS: Final = {200: (1, 3.0), 500: (5, 5.0), 1000: (3, 3.0)}
+RECORDINGS: Final = {200: (2, 1.5), 500: (13, 2.0), 1000: (8, 2.0)}
 """Rates in Hz, how many recordings of each, and how long each takes, in seconds.
 
 At the first none is to be missed, at the others fewer than the others miss. The rarer a miss,
@@ -46,7 +49,7 @@ the longer one has to look.
 """
 
 REAL_TIME: Final = 10
-"""The priority of recordings, and of what they record, among what is real-time: a low one."""
+"""The priority of what is compared, and of its devices, among what is real-time: a low one."""
 
 FEWER: Final = 0.999
 """How many times as many slots may be missed at most."""
@@ -54,9 +57,26 @@ FEWER: Final = 0.999
 LEAST: Final = 3.0
 """How many times as many rows a second are to be written."""
 
-TURNS: Final = 4
+EXCHANGES: Final = 40
+"""How many exchanges a turn has."""
+
+WITHIN_S: Final = 300.0
+"""How long a library may take with all that it is asked, in seconds; then it is ended."""
+
 PORTS: Final = 32
+POLLS: Final = 10
+"""How many polls a turn has."""
+
+CLOSE_S: Final = 20.0
+"""How long a library may take to close its devices, in seconds."""
+
 LATENCY_S: Final = 0.02
+
+READ: Final[Mapping[str, Sequence[str]]] = {
+    "alicatlib": ("data frame",),
+    "watlowlib": ("setpoint", "process_value"),
+}
+"""What is read of a device; a budget is held against the first."""
 
 MODELS: Final = {
     "alicatlib": "actors.instruments.alicat:make_line",
@@ -105,13 +125,62 @@ def _requirements() -> Sequence[str]:
     return tuple(project["dependencies"])
 
 
-def ask_worker(python: Path, worker: str, *words: object) -> Any:
-    """Return what a worker of the other interpreter measured."""
-    done = subprocess.run(
-        [str(python), "-m", worker, *map(str, words)],
-        check=True, stdout=subprocess.PIPE, text=True, timeout=300, cwd=ROOT,
-    )  # fmt: skip
-    return json.loads(done.stdout.splitlines()[-1])
+class Worker:
+    """A process of the other interpreter that has devices open; a context manager.
+
+    It is told what to measure, one thing after the other.
+    """
+
+    def __init__(self, python: Path, module: str, library: str, ports: Sequence[str]) -> None:
+        """Start it and wait until the devices are open."""
+        self._name = f"{module} with {library}"
+        self._process = subprocess.Popen(
+            [str(python), "-m", module, library, *ports],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+        self._end = threading.Timer(WITHIN_S, self._process.kill)
+        self._end.start()
+        try:
+            self._listen()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the worker."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process."""
+        self.close()
+
+    def ask(self, *words: object) -> Any:
+        """Return what it measured."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([str(each) for each in words]) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._listen())
+
+    def close(self) -> None:
+        """End the process, by force if it does not end by itself."""
+        self._end.cancel()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def _listen(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._name} ended with exit code {self._process.wait()}")
+        return line
 
 
 def run(*, quick: bool) -> Iterable[Measurement]:
@@ -133,10 +202,26 @@ def _version_of(python: Path) -> str:
 def _lines_measured(python: Path, *, quick: bool) -> Iterable[Measurement]:
     recordings = dict.fromkeys(RECORDINGS, (1, 0.5)) if quick else RECORDINGS
     for library in MODELS:
-        yield _exchanges(library, python, 40 if quick else 2000)
-        for rate_hz, (rounds, seconds) in recordings.items():
-            yield from _missed(library, python, rate_hz, seconds, rounds)
-        yield _poll(library, python, 3 if quick else 30)
+        with _at_work(python, library, 1, 0.0) as (ours, theirs, bare):
+            measured = [*_exchanges(library, ours, theirs, bare, 1 if quick else 100)]
+            for rate_hz, (turns, seconds) in recordings.items():
+                measured += _missed(library, ours, theirs, rate_hz, seconds, turns)
+        with _at_work(python, library, PORTS, LATENCY_S) as (ours, theirs, _):
+            measured += _polls(library, ours, theirs, 1 if quick else 6)
+        yield from measured
+
+
+@contextmanager
+def _at_work(
+    python: Path, library: str, count: int, latency_s: float
+) -> Generator[tuple[Worker, Worker, str]]:
+    """Have both at work on so many ports each; yield them, and one more port."""
+    with ExitStack() as stack:
+        stack.enter_context(_undisturbed())
+        *ports, bare = _lines(library, 2 * count + 1, latency_s, stack)
+        ours = stack.enter_context(Worker(python, OURS, library, ports[:count]))
+        theirs = stack.enter_context(Worker(python, THEIRS, library, ports[count:]))
+        yield ours, theirs, bare
 
 
 def _lines(library: str, count: int, latency_s: float, stack: ExitStack) -> Sequence[str]:
@@ -160,55 +245,73 @@ def _device(library: str) -> str:
     return library.removesuffix("lib")
 
 
-def _exchanges(library: str, python: Path, count: int) -> Measurement:
-    """Compare what is added to a bare write and read, in turns on one port."""
-    ours_s: list[float] = []
-    theirs_s: list[float] = []
-    bare_s: list[float] = []
-    with ExitStack() as stack:
-        stack.enter_context(_one_processor())
-        (port,) = _lines(library, 1, 0.0, stack)
-        for _ in range(TURNS):
-            bare_s += ask_worker(python, OURS, "bare", library, port, count // TURNS)
-            ours_s += ask_worker(python, OURS, "exchanges", library, port, count // TURNS)
-            theirs_s += ask_worker(python, THEIRS, "exchanges", library, port, count // TURNS)
-    bare, ours, theirs = (statistics.median(each) for each in (bare_s, ours_s, theirs_s))
-    return Measurement(
-        name=f"added to an exchange, {_device(library)}",
-        value=(ours - bare) * 1e6,
-        unit="us",
-        ratio=(ours - bare) / (theirs - bare),
-        against=library,
-        budget=1.0,
-        n=count,
-    )
+def _exchanges(
+    library: str, ours: Worker, theirs: Worker, port: str, turns: int
+) -> Iterable[Measurement]:
+    """Compare what reading adds to a bare write and read."""
+    for what in READ[library]:
+        ours_s: list[float] = []
+        theirs_s: list[float] = []
+        bare_s: list[float] = []
+        for _ in range(turns):
+            bare_s += ours.ask("bare", port, EXCHANGES)
+            ours_s += ours.ask("exchanges", what, EXCHANGES)
+            theirs_s += theirs.ask("exchanges", what, EXCHANGES)
+        bare, our, their = (statistics.median(each) for each in (bare_s, ours_s, theirs_s))
+        first = what == READ[library][0]
+        yield Measurement(
+            name=f"added to {'an exchange' if first else 'a reading'}, {_device(library)} {what}",
+            value=(our - bare) * 1e6,
+            unit="us",
+            ratio=(our - bare) / (their - bare),
+            against=library,
+            budget=1.0 if first else None,
+            n=turns * EXCHANGES,
+        )
 
 
 def _missed(
-    library: str, python: Path, rate_hz: int, seconds: float, rounds: int
+    library: str, ours: Worker, theirs: Worker, rate_hz: int, seconds: float, turns: int
 ) -> Iterable[Measurement]:
-    """Compare which slots gave no sample, in turns on one port."""
-    slots = rounds * round(rate_hz * seconds)
-    ours = theirs = slots
-    with ExitStack() as stack:
-        stack.enter_context(_undisturbed())
-        (port,) = _lines(library, 1, 0.0, stack)
-        for _ in range(rounds):
-            ours -= ask_worker(python, OURS, "record", library, port, rate_hz, seconds)
-            theirs -= ask_worker(python, THEIRS, "record", library, port, rate_hz, seconds)
+    """Compare which slots gave no sample."""
+    slots = turns * round(rate_hz * seconds)
+    our = their = slots
+    for _ in range(turns):
+        our -= ours.ask("record", rate_hz, seconds)
+        their -= theirs.ask("record", rate_hz, seconds)
     none_at_all = rate_hz == min(RECORDINGS)
     name = f"slots missed at {rate_hz} Hz"
     yield Measurement(
         name=f"{name} beside {library}",
-        value=ours / slots * 100,
+        value=our / slots * 100,
         unit="%",
-        ratio=None if none_at_all else ours / theirs if theirs else float(ours),
+        ratio=None if none_at_all else our / their if their else float(our),
         against=None if none_at_all else library,
         # As many are not fewer, unless there are none.
         budget=0.0 if none_at_all else FEWER,
         n=slots,
     )
-    yield Measurement(name=f"{name}, {library}", value=theirs / slots * 100, unit="%", n=slots)
+    yield Measurement(name=f"{name}, {library}", value=their / slots * 100, unit="%", n=slots)
+
+
+def _polls(library: str, ours: Worker, theirs: Worker, turns: int) -> Iterable[Measurement]:
+    """Compare how long reading all ports takes."""
+    for what in READ[library]:
+        ours_s: list[float] = []
+        theirs_s: list[float] = []
+        for _ in range(turns):
+            ours_s += ours.ask("poll", what, POLLS)
+            theirs_s += theirs.ask("poll", what, POLLS)
+        our, their = statistics.median(ours_s), statistics.median(theirs_s)
+        yield Measurement(
+            name=f"poll of {PORTS} ports of {LATENCY_S * 1e3:g} ms, {_device(library)} {what}",
+            value=our * 1e3,
+            unit="ms",
+            ratio=(our - LATENCY_S) / (their - LATENCY_S),
+            against=f"{library}, beyond the ideal",
+            budget=1.0 if what == READ[library][0] else None,
+            n=turns * POLLS,
+        )
 
 
 @contextmanager
@@ -225,7 +328,7 @@ def _undisturbed() -> Generator[None]:
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REAL_TIME))
     except OSError:
-        sys.stderr.write("peers: recording on one processor: real-time priority is not permitted\n")
+        sys.stderr.write("peers: all on one processor: real-time priority is not permitted\n")
         with _one_processor():
             yield
         return
@@ -253,40 +356,23 @@ def _one_processor() -> Generator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def _poll(library: str, python: Path, count: int) -> Measurement:
-    ours_s: list[float] = []
-    theirs_s: list[float] = []
-    with ExitStack() as stack:
-        ports = _lines(library, PORTS, LATENCY_S, stack)
-        # Opening so many ports takes one of the libraries a quarter of a minute: once is enough.
-        ours_s += ask_worker(python, OURS, "poll", library, count, *ports)
-        theirs_s += ask_worker(python, THEIRS, "poll", library, 2 * count, *ports)
-        ours_s += ask_worker(python, OURS, "poll", library, count, *ports)
-    ours, theirs = statistics.median(ours_s), statistics.median(theirs_s)
-    return Measurement(
-        name=f"poll of {PORTS} ports of {LATENCY_S * 1e3:g} ms, {_device(library)}",
-        value=ours * 1e3,
-        unit="ms",
-        ratio=(ours - LATENCY_S) / (theirs - LATENCY_S),
-        against=f"{library}, beyond the ideal",
-        budget=1.0,
-        n=2 * count,
-    )
-
-
 def _sinks(python: Path, rounds: int, count: int) -> Iterable[Measurement]:
     """Compare the time that a row takes in batches of the usual size."""
     sinks = available()
     batches = make_batches(HELD, count)
     ours: dict[str, list[float]] = {}
     theirs: dict[tuple[str, str], list[float]] = {}
-    for _ in range(rounds):
-        for kind, make in sinks.items():
-            ours.setdefault(kind, []).append(time_of_row(kind, make, batches)[0])
-        found: dict[str, dict[str, float]] = ask_worker(python, THEIRS, "sinks", HELD, count)
-        for library, rates in found.items():
-            for kind, rate in rates.items():
-                theirs.setdefault((library, kind), []).append(1 / rate)
+    with ExitStack() as stack:
+        others = {
+            library: stack.enter_context(Worker(python, THEIRS, library, ())) for library in MODELS
+        }
+        for _ in range(rounds):
+            for kind, make in sinks.items():
+                ours.setdefault(kind, []).append(time_of_row(kind, make, batches)[0])
+            for library, other in others.items():
+                rates: dict[str, float] = other.ask("sinks", HELD, count)
+                for kind, rate in rates.items():
+                    theirs.setdefault((library, kind), []).append(1 / rate)
     for (library, kind), their_s in theirs.items():
         if kind not in ours:
             continue

@@ -1,12 +1,16 @@
 """What benchtree does with simulated devices, for comparison with other libraries.
 
-Run by the interpreter that has them, so that all are measured on the same Python. It prints
-one JSON object:
+Run by the interpreter that has them, so that all are measured on the same Python:
 
-    bare LIBRARY PORT N          the time of each of N writes and reads under Trio, in seconds
-    exchanges LIBRARY PORT N     the time of each of N questions, in seconds
-    record LIBRARY PORT HZ S     how many samples a recording of S seconds gave
-    poll LIBRARY N PORT...       the time of each of N polls of all ports, in seconds
+    peers_ours LIBRARY PORT...
+
+It opens the devices of the ports and says so with an empty line; then it does what each line of
+its input asks for, and prints what that gave as a line of JSON:
+
+    bare PORT N          the time of each of N writes and reads under Trio, in seconds
+    exchanges WHAT N     the time of each of N readings of the first device, in seconds
+    record HZ S          how many readings a recording of S seconds gave
+    poll WHAT N          the time of each of N polls of all devices, in seconds
 """
 
 from __future__ import annotations
@@ -17,13 +21,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import trio
 
-from actors import Reading
+from actors import Reading, Setting
 from actors.instruments.watlow import EzZoneStandardBus
-from benchtree import DeviceResult, open_tree
+from benchtree import Tree, open_tree
 from benchtree.drivers import find_driver
 from benchtree.spec import BusSpec, InstrumentSpec, TreeSpec
 from recorder import record as record_samples
@@ -35,66 +39,68 @@ WARM: Final = 5
 DRIVERS: Final[Mapping[str, str]] = {"alicatlib": "alicat.flow_controller", "watlowlib": "watlow"}
 REQUESTS: Final = {
     "alicatlib": b"A\r",
-    "watlowlib": bytes.fromhex("55FF0510000006E8010301040101E399"),
+    "watlowlib": bytes.fromhex("55FF0510000006E80103010701018776"),
 }
-# Each is one exchange; the driver of ours looks at the input error before a process value.
-PARAMETERS: Final = {"alicatlib": "mass_flow", "watlowlib": "heat_power"}
+RECORDED: Final[Mapping[str, Sequence[str]]] = {
+    "alicatlib": [
+        "pressure", "temperature", "volumetric_flow", "mass_flow", "setpoint", "gas", "status"
+    ],
+    "watlowlib": ["setpoint"],
+}  # fmt: skip
+"""What is recorded: of an Alicat the whole data frame, which is one exchange."""
+PARAMETERS: Final[Mapping[str, Reading[float] | Setting[float]]] = {
+    "setpoint": EzZoneStandardBus.setpoint,
+    "process_value": EzZoneStandardBus.process_value,
+}
 
 
-async def bare(library: str, port: str, count: str) -> Sequence[float]:
-    """Return how long it takes to write and read without anything around it."""
-    handle = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-    async with trio.lowlevel.FdStream(handle) as stream:
+class Ours:
+    """The open devices of one library, driven by benchtree."""
 
-        async def ask() -> None:
-            await stream.send_all(REQUESTS[library])
-            await stream.receive_some()
+    def __init__(self, library: str, tree: Tree) -> None:
+        """Take over a tree that runs."""
+        self._library = library
+        self._tree = tree
 
-        return await _timed(ask, int(count))
+    async def bare(self, port: str, count: str) -> Sequence[float]:
+        """Return how long it takes to write and read without anything around it."""
+        handle = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        async with trio.lowlevel.FdStream(handle) as stream:
 
+            async def ask() -> None:
+                await stream.send_all(REQUESTS[self._library])
+                await stream.receive_some()
 
-async def exchanges(library: str, port: str, count: str) -> Sequence[float]:
-    """Return how long it takes to ask the device of one port, each time."""
-    async with open_tree(_bench(library, [port])) as tree:
-        (device,) = tree.instruments
-        if library == "alicatlib":
-            (plan,) = device.poll_plans()  # the whole data frame, as there
+            return await _timed(ask, int(count))
+
+    async def exchanges(self, what: str, count: str) -> Sequence[float]:
+        """Return how long it takes to ask the first device, each time."""
+        device = self._tree.instruments[0]
+        if what == "data frame":
+            (plan,) = device.poll_plans()
             return await _timed(partial(device.ask_plan, plan), int(count))
-        parameter = device.parameters[PARAMETERS[library]]
-        assert isinstance(parameter, Reading)
-        return await _timed(partial(device.ask, parameter), int(count))
+        return await _timed(partial(device.ask, PARAMETERS[what]), int(count))
 
-
-async def poll(library: str, count: str, *ports: str) -> Sequence[float]:
-    """Return how long a poll of all ports takes, each time."""
-    async with open_tree(_bench(library, ports)) as tree:
-        fleet = tree.fleet()
+    async def poll(self, what: str, count: str) -> Sequence[float]:
+        """Return how long a poll of all devices takes, each time."""
+        fleet = self._tree.fleet()
 
         async def everybody() -> None:
-            if library == "alicatlib":
-                results: Mapping[str, DeviceResult[Any]] = await fleet.poll()
-            else:
-                wanted = dict.fromkeys(fleet)
-                results = await fleet.execute(EzZoneStandardBus.heat_power, wanted)
-            if not all(each.ok for each in results.values()):
-                raise RuntimeError(f"{results}")
+            given = await (fleet.poll() if what == "data frame" else fleet.poll_many([what]))
+            if len(given) != len(fleet):
+                raise RuntimeError(f"{given}")
 
         return await _timed(everybody, int(count))
 
-
-async def record(library: str, port: str, rate_hz: str, seconds: str) -> int:
-    """Return how many samples a recording gave."""
-    async with open_tree(_bench(library, [port])) as tree:
-        await tree.fleet().poll()  # until it is identified
+    async def record(self, rate_hz: str, seconds: str) -> int:
+        """Return how many readings a recording gave, each of all that is recorded."""
+        recorded = RECORDED[self._library]
         async with record_samples(
-            tree,
-            parameters=[PARAMETERS[library]],
-            rate_hz=float(rate_hz),
-            duration=float(seconds),
+            self._tree, parameters=recorded, rate_hz=float(rate_hz), duration=float(seconds)
         ) as recording:
             async for batch in recording.stream:
                 del batch
-    return recording.summary.samples_read
+        return recording.summary.samples_read // len(recorded)
 
 
 def _bench(library: str, ports: Sequence[str]) -> TreeSpec:
@@ -127,15 +133,27 @@ async def _timed(call: Callable[[], Awaitable[object]], count: int) -> Sequence[
     return times_s
 
 
-MEASURES: Final[Mapping[str, Callable[..., Awaitable[object]]]] = {
-    "bare": bare, "exchanges": exchanges, "record": record, "poll": poll,
-}  # fmt: skip
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 async def main(*arguments: str) -> None:
-    """Measure one thing and print it."""
-    measure, *words = arguments
-    sys.stdout.write(json.dumps(await MEASURES[measure](*words)) + "\n")
+    """Open the devices, and measure until the input ends."""
+    library, *ports = arguments
+    async with open_tree(_bench(library, ports)) as tree:
+        await tree.fleet().poll()  # until all are identified
+        ours = Ours(library, tree)
+        measures: Mapping[str, Callable[..., Awaitable[object]]] = {
+            "bare": ours.bare,
+            "exchanges": ours.exchanges,
+            "record": ours.record,
+            "poll": ours.poll,
+        }
+        _say("")
+        while line := await trio.to_thread.run_sync(sys.stdin.readline):
+            measure, *words = json.loads(line)
+            _say(json.dumps(await measures[measure](*words)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
 """What alicatlib and watlowlib do with a simulated device, for comparison.
 
 Run by an interpreter that has them; they need a newer Python than this project does. It
-imports nothing of this project, and prints one JSON object:
+imports nothing of this project:
 
-    sinks SIZE BATCHES           rows per second, by library and format
-    exchanges LIBRARY PORT N     the time of each of N polls, in seconds
-    record LIBRARY PORT HZ S     how many samples a recording of S seconds gave
-    poll LIBRARY N PORT...       the time of each of N polls of all ports, in seconds
+    peers_theirs LIBRARY PORT...
+
+It opens the devices of the ports and says so with an empty line; then it does what each line of
+its input asks for, and prints what that gave as a line of JSON:
+
+    sinks SIZE BATCHES   rows per second, by format
+    exchanges WHAT N     the time of each of N readings of the first device, in seconds
+    record HZ S          how many samples a recording of S seconds gave
+    poll WHAT N          the time of each of N polls of all devices, in seconds
 """
 
 from __future__ import annotations
@@ -15,8 +20,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -87,36 +91,63 @@ def alicat_samples(count: int) -> Sequence[Any]:
     ]
 
 
-async def sinks(size: str, batches: str) -> object:
-    """Return rows per second of each library's formats."""
-    samples = {"watlowlib": watlow_samples(int(size)), "alicatlib": alicat_samples(int(size))}
-    return {library: await _rates(library, each, int(batches)) for library, each in samples.items()}
+class Theirs:
+    """The open devices of one library."""
 
+    def __init__(self, library: str, manager: Any, count: int) -> None:
+        """Take over the manager of so many devices."""
+        self._library = library
+        self._manager = manager
+        self._count = count
 
-async def _rates(library: str, samples: Sequence[Any], batches: int) -> Mapping[str, float]:
-    made = import_module(f"{library}.sinks")
-    rates: dict[str, float] = {}
-    for kind, name in KINDS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            sink = getattr(made, name)(Path(folder) / f"samples.{kind}")
-            began_s = time.perf_counter()
-            async with sink:
-                for _ in range(batches):
-                    await sink.write_many(samples)
-            rates[kind] = batches * len(samples) / (time.perf_counter() - began_s)
-    return rates
+    async def sinks(self, size: str, batches: str) -> Mapping[str, float]:
+        """Return rows per second of each format."""
+        make = watlow_samples if self._library == "watlowlib" else alicat_samples
+        samples = make(int(size))
+        made = import_module(f"{self._library}.sinks")
+        rates: dict[str, float] = {}
+        for kind, name in KINDS.items():
+            with tempfile.TemporaryDirectory() as folder:
+                sink = getattr(made, name)(Path(folder) / f"samples.{kind}")
+                began_s = time.perf_counter()
+                async with sink:
+                    for _ in range(int(batches)):
+                        await sink.write_many(samples)
+                rates[kind] = int(batches) * len(samples) / (time.perf_counter() - began_s)
+        return rates
 
+    async def exchanges(self, what: str, count: str) -> Sequence[float]:
+        """Return how long readings of the first device take, each time."""
+        device = self._manager.get("device0")
+        read = {
+            "data frame": lambda: device.poll,
+            "process_value": lambda: device.read_pv,
+            "setpoint": lambda: device.read_setpoint,
+        }
+        return await _timed(read[what](), int(count))
 
-@asynccontextmanager
-async def _managed(
-    library: str, ports: Sequence[str]
-) -> AsyncGenerator[tuple[Any, Callable[[], Awaitable[object]]]]:
-    """Open a device on each port; give the manager, and what polls them all."""
-    name = {"alicatlib": "AlicatManager", "watlowlib": "WatlowManager"}[library]
-    async with getattr(import_module(library), name)() as manager:
-        for number, port in enumerate(ports):
-            await manager.add(f"device{number}", port)
-        yield manager, manager.poll
+    async def poll(self, what: str, count: str) -> Sequence[float]:
+        """Return how long polls of all devices take, each time."""
+        manager = self._manager
+
+        async def everybody() -> None:
+            given = await (manager.poll() if what == "data frame" else manager.poll_many([what]))
+            if len(given) != self._count:
+                raise RuntimeError(f"{given}")
+
+        return await _timed(everybody, int(count))
+
+    async def record(self, rate_hz: str, seconds: str) -> int:
+        """Return how many samples a recording gave."""
+        words: dict[str, Any] = {"rate_hz": float(rate_hz), "duration": float(seconds)}
+        if self._library == "watlowlib":
+            words["parameters"] = ["setpoint"]
+        recorder = import_module(f"{self._library}.streaming").record
+        given = 0
+        async with recorder(self._manager, **words) as recording:
+            async for batch in recording.stream:
+                given += len(batch)
+        return given
 
 
 async def _timed(call: Callable[[], Awaitable[object]], count: int) -> Sequence[float]:
@@ -130,43 +161,29 @@ async def _timed(call: Callable[[], Awaitable[object]], count: int) -> Sequence[
     return times_s
 
 
-async def exchanges(library: str, port: str, count: str) -> object:
-    """Return how long polls of one device take."""
-    words = {"identify": False} if library == "watlowlib" else {}
-    async with await import_module(library).open_device(port, **words) as device:
-        poll = device.poll if library == "alicatlib" else device.read_pv
-        return await _timed(poll, int(count))
-
-
-async def poll(library: str, count: str, *ports: str) -> object:
-    """Return how long polls of all devices take."""
-    async with _managed(library, ports) as (_, everybody):
-        return await _timed(everybody, int(count))
-
-
-async def record(library: str, port: str, rate_hz: str, seconds: str) -> object:
-    """Return how many samples a recording gave."""
-    words: dict[str, Any] = {"rate_hz": float(rate_hz), "duration": float(seconds)}
-    recorder = import_module(f"{library}.streaming").record
-    given = 0
-    async with _managed(library, [port]) as (manager, _):
-        if library == "watlowlib":
-            words["parameters"] = ["process_value"]
-        async with recorder(manager, **words) as recording:
-            async for batch in recording.stream:
-                given += len(batch)
-    return given
-
-
-MEASURES: Mapping[str, Callable[..., Awaitable[object]]] = {
-    "sinks": sinks, "exchanges": exchanges, "record": record, "poll": poll,
-}  # fmt: skip
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 async def main(*arguments: str) -> None:
-    """Measure one thing and print it."""
-    measure, *words = arguments
-    sys.stdout.write(json.dumps(await MEASURES[measure](*words)) + "\n")
+    """Open the devices, and measure until the input ends."""
+    library, *ports = arguments
+    name = {"alicatlib": "AlicatManager", "watlowlib": "WatlowManager"}[library]
+    async with getattr(import_module(library), name)() as manager:
+        for number, port in enumerate(ports):
+            await manager.add(f"device{number}", port)
+        theirs = Theirs(library, manager, len(ports))
+        measures: Mapping[str, Callable[..., Awaitable[object]]] = {
+            "sinks": theirs.sinks,
+            "exchanges": theirs.exchanges,
+            "record": theirs.record,
+            "poll": theirs.poll,
+        }
+        _say("")
+        while line := await trio.to_thread.run_sync(sys.stdin.readline):
+            measure, *words = json.loads(line)
+            _say(json.dumps(await measures[measure](*words)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import cache
@@ -168,6 +169,28 @@ def test_a_page_is_looked_at_first(
     said = capsys.readouterr()
     assert wrong in said.err
     assert not said.out
+
+
+@pytest.mark.parametrize("some", ["inbox", "--quick"])
+def test_a_page_takes_all_or_nothing(
+    some: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table of a whole run is not replaced by a part of one."""
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\nold\n{END}\n")
+    with pytest.raises(SystemExit) as refused:
+        main([some, "--page", str(page)])
+    assert refused.value.code == 2
+    assert "leave NAME and --quick out" in capsys.readouterr().err
+    assert page.read_text() == f"{BEGIN}\nold\n{END}\n"
+
+
+@pytest.mark.parametrize("module", [peers.OURS, peers.THEIRS])
+def test_a_library_that_ends_is_named(module: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """One that cannot open its device ends the comparison, and is said to be the one."""
+    with pytest.raises(RuntimeError, match=rf"{module} with alicatlib ended with exit code 1"):
+        peers.Worker(Path(sys.executable), module, "alicatlib", ["/dev/none"])
+    assert "Traceback" in capfd.readouterr().err
 
 
 def test_what_is_not_here_is_left_out(
