@@ -1,8 +1,8 @@
 """The same simulated devices and files, driven by benchtree and by alicatlib and watlowlib.
 
-Both read the same of a device: of an Alicat its whole data frame (one column where recorded), of
-a Watlow its setpoint, which is one exchange for both. A process value is compared as well, without
-a budget: benchtree asks first whether the input has an error, which is one exchange more.
+Both read the same of a device: of an Alicat its whole data frame, of a Watlow its
+setpoint, which is one exchange for both. A process value is compared as well, without a budget:
+benchtree asks first whether the input has an error, which is one exchange more.
 
 They need Python 3.13: where it is found, an environment of their own is made beside this
 one, with exact versions; where it is not, there is nothing to compare and one line says so.
@@ -138,7 +138,8 @@ class Worker:
             [str(python), "-m", module, library, *ports],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
-        self._end = threading.Timer(WITHIN_S, self._process.kill)
+        self._overdue = False
+        self._end = threading.Timer(WITHIN_S, self._give_up)
         self._end.start()
         try:
             self._listen()
@@ -157,8 +158,9 @@ class Worker:
     def ask(self, *words: object) -> Any:
         """Return what it measured."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([str(each) for each in words]) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # what it says, or does not, tells why
+            self._process.stdin.write(json.dumps([str(each) for each in words]) + "\n")
+            self._process.stdin.flush()
         return json.loads(self._listen())
 
     def close(self) -> None:
@@ -179,8 +181,18 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._name} ended with exit code {self._process.wait()}")
+            code = self._process.wait()
+            why = (
+                f"took longer than {WITHIN_S} s"
+                if self._overdue
+                else f"ended with exit code {code}"
+            )
+            raise RuntimeError(f"{self._name} {why}")
         return line
+
+    def _give_up(self) -> None:
+        self._overdue = True
+        self._process.kill()
 
 
 def run(*, quick: bool) -> Iterable[Measurement]:
@@ -218,13 +230,14 @@ def _at_work(
     """Have both at work on so many ports each; yield them, and one more port."""
     with ExitStack() as stack:
         stack.enter_context(_undisturbed())
-        *ports, bare = _lines(library, 2 * count + 1, latency_s, stack)
+        *ports, bare = lines(library, 2 * count + 1, latency_s, stack)
         ours = stack.enter_context(Worker(python, OURS, library, ports[:count]))
         theirs = stack.enter_context(Worker(python, THEIRS, library, ports[count:]))
         yield ours, theirs, bare
 
 
-def _lines(library: str, count: int, latency_s: float, stack: ExitStack) -> Sequence[str]:
+def lines(library: str, count: int, latency_s: float, stack: ExitStack) -> Sequence[str]:
+    """Return the ports of so many simulated devices of a library, open until `stack` ends."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     specs = [
         SimSpec(

@@ -7,6 +7,8 @@ from typing import Final
 
 import trio
 
+from actors import current_clock
+
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
 
@@ -34,14 +36,15 @@ def is_connection_error(error: BaseException) -> bool:
 class Backoff:
     """Growing waits between attempts: doubled each time, up to a bound, and jittered.
 
-    The jitter is that of the name: repeatable, and different for each.
+    Where time is simulated the jitter is that of the name, so that a run can be repeated;
+    else no two processes that lost the same server return at the same instants.
     """
 
     def __init__(
         self, name: str, first_s: float = FIRST_WAIT_S, longest_s: float = LONGEST_WAIT_S
     ) -> None:
         """Begin with `first_s`."""
-        self._random = Random(name)  # noqa: S311 - jitter is no secret
+        self._random = Random(name if current_clock().virtual else None)  # noqa: S311 - jitter is no secret
         self._first_s = first_s
         self._longest_s = longest_s
         self._next_s = first_s

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from functools import cache
 from itertools import chain, count
 from pathlib import Path
@@ -187,10 +187,23 @@ def test_a_page_takes_all_or_nothing(
 
 @pytest.mark.parametrize("module", [peers.OURS, peers.THEIRS])
 def test_a_library_that_ends_is_named(module: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """One that cannot open its device ends the comparison, and is said to be the one."""
+    """One that cannot be started or open its device ends the comparison, and is named."""
     with pytest.raises(RuntimeError, match=rf"{module} with alicatlib ended with exit code 1"):
         peers.Worker(Path(sys.executable), module, "alicatlib", ["/dev/none"])
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_library_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes too long is ended, and is said to have taken too long."""
+    with ExitStack() as stack:
+        (port,) = peers.lines("alicatlib", 1, 0.0, stack)
+        with peers.Worker(Path(sys.executable), peers.OURS, "alicatlib", [port]) as worker:
+            assert worker.ask("exchanges", "data frame", 2)
+            with pytest.raises(RuntimeError, match="ended with exit code 1"):
+                worker.ask("nothing of the kind")
+        monkeypatch.setattr(peers, "WITHIN_S", 0.05)
+        with pytest.raises(RuntimeError, match=r"with alicatlib took longer than 0\.05 s"):
+            peers.Worker(Path(sys.executable), peers.OURS, "alicatlib", [port])
 
 
 def test_what_is_not_here_is_left_out(

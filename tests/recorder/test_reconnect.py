@@ -78,11 +78,24 @@ def test_connection_errors_are_told_from_failed_reads(error: Exception, lost: bo
     assert is_connection_error(error) is lost
 
 
-def test_waits_between_attempts_are_repeatable_and_differ_by_name() -> None:
+async def waits(name: str) -> list[float]:
+    """Return the first waits between attempts of what has that name."""
+    backoff = Backoff(name)
+    return [backoff.next_s() for _ in range(9)]
+
+
+async def test_waits_between_attempts_are_repeatable_in_simulated_time(
+    autojump_clock: MockClock,
+) -> None:
     """A run can be repeated exactly, and sources lost at once do not all return at once."""
-    first, again, other = ([backoff.next_s() for _ in range(9)] for backoff in map(Backoff, "aab"))
+    first, again, other = [await waits(name) for name in "aab"]
     assert first == again
     assert not set(first) & set(other)
+
+
+async def test_waits_between_attempts_differ_in_real_time() -> None:
+    """Many that lost the same server do not all return at once, whatever they are called."""
+    assert not set(await waits("a")) & set(await waits("a"))
 
 
 async def test_lost_foreign_source_ends_the_recording_with_everything_delivered(

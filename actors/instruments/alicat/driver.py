@@ -511,6 +511,7 @@ class Alicat(Instrument):
         found = self._found
         if found is None or found.string is not raw:
             found = self._pattern.fullmatch(raw)
+            # A frame has a number, and a rejection none: what is one is not the other.
             if found is None:
                 self._raise_rejection(raw)
         return found

@@ -124,8 +124,8 @@ class LayoutField:
     unit: str | None
 
     @property
-    def read(self) -> Callable[[bytes], float | str | None]:
-        """What gives the value of what stands in the column; None for dashes."""
+    def reader(self) -> Callable[[bytes], float | str | None]:
+        """What returns the value of what stands in the column; None for dashes."""
         return _number if self.decimal else _word
 
 
@@ -230,7 +230,7 @@ class Layout:
 
     @cached_property
     def _readers(self) -> Sequence[tuple[str, Callable[[bytes], float | str | None]]]:
-        return tuple((each.name, each.read) for each in self.fields)
+        return tuple((each.name, each.reader) for each in self.fields)
 
     @cached_property
     def _groups(self) -> Mapping[str, tuple[int, Callable[[bytes], float | str | None]]]:
