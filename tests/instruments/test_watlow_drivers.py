@@ -215,6 +215,21 @@ async def test_an_input_error_is_no_temperature(
         assert await zone.process_value.get() == pytest.approx(23.0, abs=1e-4)
 
 
+@pytest.mark.parametrize(("driver", "process_value"), [(EzZoneStandardBus, 2), (EzZoneModbus, 1)])
+async def test_exchanges(
+    driver: type[EzZone], process_value: int, autojump_clock: MockClock
+) -> None:
+    """A parameter is one exchange; the state of an input is one more, or comes with its value."""
+    async with furnace(driver) as bench:
+        zone = bench.zone()
+        await zone.setpoint.get()  # by then it is identified
+        counters = zone.bus.transport.counters
+        for parameter, expected in ((zone.setpoint, 1), (zone.process_value, process_value)):
+            before = counters.exchanges
+            await parameter.get()
+            assert counters.exchanges == before + expected
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_names_and_numbers(driver: type[EzZone], autojump_clock: MockClock) -> None:
     """A parameter goes by its name or its number, and samples give both."""
