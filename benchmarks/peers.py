@@ -157,10 +157,18 @@ class Worker:
 
     def ask(self, *words: object) -> Any:
         """Return what it measured."""
+        self.tell(*words)
+        return self.hear()
+
+    def tell(self, *words: object) -> None:
+        """Have it begin to measure."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # what it says, or does not, tells why
             self._process.stdin.write(json.dumps([str(each) for each in words]) + "\n")
             self._process.stdin.flush()
+
+    def hear(self) -> Any:
+        """Return what it was told to measure."""
         return json.loads(self._listen())
 
     def close(self) -> None:
@@ -218,6 +226,7 @@ def _lines_measured(python: Path, *, quick: bool) -> Iterable[Measurement]:
             measured = [*_exchanges(library, ours, theirs, bare, 1 if quick else 100)]
             for rate_hz, (turns, seconds) in recordings.items():
                 measured += _missed(library, ours, theirs, rate_hz, seconds, turns)
+            measured.append(_missed_together(library, ours, theirs, 1 if quick else 5))
         with _at_work(python, library, PORTS, LATENCY_S) as (ours, theirs, _):
             measured += _polls(library, ours, theirs, 1 if quick else 6)
         yield from measured
@@ -305,6 +314,28 @@ def _missed(
         n=slots,
     )
     yield Measurement(name=f"{name}, {library}", value=their / slots * 100, unit="%", n=slots)
+
+
+def _missed_together(library: str, ours: Worker, theirs: Worker, turns: int) -> Measurement:
+    """Compare which slots gave no sample while both record: what holds one up holds up both."""
+    rate_hz = max(RECORDINGS)
+    _, seconds = RECORDINGS[rate_hz]
+    slots = turns * round(rate_hz * seconds)
+    our = their = slots
+    for turn in range(turns):
+        for each in (ours, theirs) if turn % 2 else (theirs, ours):
+            each.tell("record", rate_hz, seconds)
+        our -= ours.hear()
+        their -= theirs.hear()
+    return Measurement(
+        name=f"slots missed at {rate_hz} Hz at the same time as {library}",
+        value=our / slots * 100,
+        unit="%",
+        ratio=our / their if their else float(our),
+        against=library,
+        budget=FEWER,
+        n=slots,
+    )
 
 
 def _polls(library: str, ours: Worker, theirs: Worker, turns: int) -> Iterable[Measurement]:
