@@ -15,11 +15,9 @@ its input asks for, and prints what that gave as a line of JSON:
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -33,8 +31,7 @@ from benchtree.spec import BusSpec, InstrumentSpec, TreeSpec
 from recorder import record as record_samples
 from transports import SERIAL
 
-WARM: Final = 5
-"""How many calls go before those that are timed."""
+from .peers_turns import serve, timed
 
 DRIVERS: Final[Mapping[str, str]] = {"alicatlib": "alicat.flow_controller", "watlowlib": "watlow"}
 REQUESTS: Final = {
@@ -71,15 +68,15 @@ class Ours:
                 await stream.send_all(REQUESTS[self._library])
                 await stream.receive_some()
 
-            return await _timed(ask, int(count))
+            return await timed(ask, int(count))
 
     async def exchanges(self, what: str, count: str) -> Sequence[float]:
         """Return how long it takes to ask the first device, each time."""
         device = self._tree.instruments[0]
         if what == "data frame":
             (plan,) = device.poll_plans()
-            return await _timed(partial(device.ask_plan, plan), int(count))
-        return await _timed(partial(device.ask, PARAMETERS[what]), int(count))
+            return await timed(partial(device.ask_plan, plan), int(count))
+        return await timed(partial(device.ask, PARAMETERS[what]), int(count))
 
     async def poll(self, what: str, count: str) -> Sequence[float]:
         """Return how long a poll of all devices takes, each time."""
@@ -90,7 +87,7 @@ class Ours:
             if len(given) != len(fleet):
                 raise RuntimeError(f"{given}")
 
-        return await _timed(everybody, int(count))
+        return await timed(everybody, int(count))
 
     async def record(self, rate_hz: str, seconds: str) -> int:
         """Return how many readings a recording gave, each of all that is recorded."""
@@ -122,38 +119,20 @@ def _bench(library: str, ports: Sequence[str]) -> TreeSpec:
     )
 
 
-async def _timed(call: Callable[[], Awaitable[object]], count: int) -> Sequence[float]:
-    for _ in range(WARM):
-        await call()
-    times_s: list[float] = []
-    for _ in range(count):
-        began_s = time.perf_counter()
-        await call()
-        times_s.append(time.perf_counter() - began_s)
-    return times_s
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 async def main(*arguments: str) -> None:
     """Open the devices, and measure until the input ends."""
     library, *ports = arguments
     async with open_tree(_bench(library, ports)) as tree:
         await tree.fleet().poll()  # until all are identified
         ours = Ours(library, tree)
-        measures: Mapping[str, Callable[..., Awaitable[object]]] = {
-            "bare": ours.bare,
-            "exchanges": ours.exchanges,
-            "record": ours.record,
-            "poll": ours.poll,
-        }
-        _say("")
-        while line := await trio.to_thread.run_sync(sys.stdin.readline):
-            measure, *words = json.loads(line)
-            _say(json.dumps(await measures[measure](*words)))
+        await serve(
+            {
+                "bare": ours.bare,
+                "exchanges": ours.exchanges,
+                "record": ours.record,
+                "poll": ours.poll,
+            }
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What alicatlib and watlowlib do with a simulated device, for comparison.
 
 Run by an interpreter that has them; they need a newer Python than this project does. It
-imports nothing of this project:
+imports nothing of what this project measures:
 
     peers_theirs LIBRARY PORT...
 
@@ -16,11 +16,10 @@ its input asks for, and prints what that gave as a line of JSON:
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +27,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import trio
+
+from .peers_turns import serve, timed
 
 KINDS = {"csv": "CsvSink", "jsonl": "JsonlSink", "sqlite": "SqliteSink", "parquet": "ParquetSink"}
 
@@ -124,7 +125,7 @@ class Theirs:
             "process_value": lambda: device.read_pv,
             "setpoint": lambda: device.read_setpoint,
         }
-        return await _timed(read[what](), int(count))
+        return await timed(read[what](), int(count))
 
     async def poll(self, what: str, count: str) -> Sequence[float]:
         """Return how long polls of all devices take, each time."""
@@ -135,7 +136,7 @@ class Theirs:
             if len(given) != self._count:
                 raise RuntimeError(f"{given}")
 
-        return await _timed(everybody, int(count))
+        return await timed(everybody, int(count))
 
     async def record(self, rate_hz: str, seconds: str) -> int:
         """Return how many samples a recording gave."""
@@ -150,22 +151,6 @@ class Theirs:
         return given
 
 
-async def _timed(call: Callable[[], Awaitable[object]], count: int) -> Sequence[float]:
-    for _ in range(5):
-        await call()
-    times_s: list[float] = []
-    for _ in range(count):
-        began_s = time.perf_counter()
-        await call()
-        times_s.append(time.perf_counter() - began_s)
-    return times_s
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 async def main(*arguments: str) -> None:
     """Open the devices, and measure until the input ends."""
     library, *ports = arguments
@@ -174,16 +159,14 @@ async def main(*arguments: str) -> None:
         for number, port in enumerate(ports):
             await manager.add(f"device{number}", port)
         theirs = Theirs(library, manager, len(ports))
-        measures: Mapping[str, Callable[..., Awaitable[object]]] = {
-            "sinks": theirs.sinks,
-            "exchanges": theirs.exchanges,
-            "record": theirs.record,
-            "poll": theirs.poll,
-        }
-        _say("")
-        while line := await trio.to_thread.run_sync(sys.stdin.readline):
-            measure, *words = json.loads(line)
-            _say(json.dumps(await measures[measure](*words)))
+        await serve(
+            {
+                "sinks": theirs.sinks,
+                "exchanges": theirs.exchanges,
+                "record": theirs.record,
+                "poll": theirs.poll,
+            }
+        )
 
 
 if __name__ == "__main__":
